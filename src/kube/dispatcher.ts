@@ -1,0 +1,55 @@
+/**
+ * Connections to one TLS server of a cluster (API server, etcd): mTLS with the cluster's own CA only, straight
+ * or through an HTTP CONNECT proxy to the machine network. The one place that builds undici dispatchers.
+ */
+import { Agent, type Dispatcher, ProxyAgent } from 'undici';
+
+export interface TlsIdentity {
+  readonly caPem: string;
+  readonly certPem?: string;
+  readonly keyPem?: string;
+  /** Name to verify instead of the dialled host. */
+  readonly serverName?: string;
+  /** `http://user:password@host:port` */
+  readonly proxyUrl?: string;
+}
+
+/** A node that was powered off answers no SYN; within this time a live one on the same site always does. */
+const CONNECT_TIMEOUT_MS = 10_000;
+/** Below every server's idle limit that we know (API server 90 s and more), so that we are the side that closes. */
+const KEEP_ALIVE_MS = 30_000;
+
+/** `connections`: upper bound of parallel connections; undefined = as many as requests (watches). */
+export function createDispatcher(identity: TlsIdentity, connections: number | undefined): Dispatcher {
+  const tls = {
+    ca: identity.caPem,
+    ...(identity.certPem === undefined ? {} : { cert: identity.certPem }),
+    ...(identity.keyPem === undefined ? {} : { key: identity.keyPem }),
+    ...(identity.serverName === undefined ? {} : { servername: identity.serverName }),
+    timeout: CONNECT_TIMEOUT_MS,
+    allowH2: false, // one watch per connection keeps a stuck stream from stopping the others
+  };
+  const pool = {
+    connections: connections ?? null,
+    pipelining: 1,
+    allowH2: false,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    keepAliveMaxTimeout: KEEP_ALIVE_MS,
+    // Deadlines belong to the callers' signals, which follow the clock.
+    headersTimeout: 0,
+    bodyTimeout: 0,
+  };
+  if (identity.proxyUrl === undefined) return new Agent({ ...pool, connect: tls });
+  const proxy = new URL(identity.proxyUrl);
+  const credentials =
+    proxy.username === ''
+      ? undefined
+      : `Basic ${Buffer.from(`${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`).toString('base64')}`;
+  return new ProxyAgent({
+    ...pool,
+    uri: proxy.origin,
+    requestTls: tls,
+    proxyTunnel: true,
+    ...(credentials === undefined ? {} : { token: credentials }),
+  });
+}
