@@ -381,6 +381,10 @@ export const ClusterSchema = z.object({
   statusReceivedAt: TimeSchema.optional(),
   /** True when the gateway is disconnected or the status is old: phase shows as Unknown. */
   stale: z.boolean(),
+  /** The phase before it became Unknown. */
+  lastKnownPhase: ClusterPhaseSchema.optional(),
+  /** It was Running once: Delete applies, else Abort. */
+  provisioned: z.boolean(),
   /** When force delete opens, while Deleting. */
   forceDeleteAt: TimeSchema.optional(),
 });

@@ -49,6 +49,7 @@ export const ERROR_CODES = {
   STORAGE_FAILED: entry(1, 507, 'user-transient', 'Check free space and permissions of the state directory.'),
   FORBIDDEN: entry(4, 403, 'user', 'Ask a tenant administrator for the needed role.'),
   UNAUTHENTICATED: entry(4, 401, 'user', 'Sign in again.'),
+  TOO_MANY_TRIES: entry(4, 429, 'transient', 'Wait for the named time, then try again.'),
   SITE_POLICY_DENIED: entry(4, 403, 'user', "The gateway's site policy forbids this. Ask the site's owner."),
 
   // pairing and portal
