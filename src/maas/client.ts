@@ -100,6 +100,8 @@ export interface AllocateRequest {
   readonly tags?: readonly string[];
   readonly notTags?: readonly string[];
   readonly dryRun?: boolean;
+  /** Also VMs that MAAS composes on LXD or virsh hosts; otherwise they are excluded (default). */
+  readonly allowVirtual?: boolean;
 }
 
 /** `none`: MAAS answered that nothing matches. `lost`: no answer can be trusted; read back by agent name. */

@@ -1,0 +1,210 @@
+/**
+ * What an exchange with MAAS meant, decided by status, headers and the class of the body (JSON, plain text,
+ * HTML), never by prose. `http.ts` produces exchanges, callers switch over the failure's kind, and
+ * `toError` turns one that nobody can handle into a PcgError. Texts are for showing and arrive redacted.
+ */
+import { assertNever } from '../base/assert.ts';
+import { PcgError } from '../base/errors.ts';
+import type { ErrorCode } from '../contract/errors.ts';
+import { FieldErrorsWire } from './schema.ts';
+
+/** Class of a body by its Content-Type. `none` = empty body. */
+export type BodyClass = 'json' | 'text' | 'html' | 'other' | 'none';
+
+export interface MaasReply {
+  readonly status: number;
+  readonly bodyClass: BodyClass;
+  readonly body: string;
+  /** The body was larger than the call allows; `body` is incomplete. */
+  readonly truncated: boolean;
+  readonly retryAfterMs: number | undefined;
+  readonly location: string | undefined;
+  readonly authenticate: boolean;
+  readonly elapsedMs: number;
+}
+
+export type MaasFailure =
+  /** Nothing reached MAAS: refused, no route, no name, TLS not trusted. Repeating is always safe. */
+  | { readonly kind: 'unsent'; readonly cause: unknown; readonly tls: boolean }
+  /** It may have happened: reset, closed, deadline, 502, 504. Read back before repeating an effect. */
+  | { readonly kind: 'lost'; readonly cause: unknown }
+  /** 409 as HTML or with Retry-After: the transaction was rolled back, nothing happened. */
+  | { readonly kind: 'conflict'; readonly retryAfterMs: number | undefined }
+  /** 409 as text: wrong state, nothing available. */
+  | { readonly kind: 'state'; readonly text: string }
+  /** 503 text with Retry-After: no rack controller connected; the region reverted the step. */
+  | { readonly kind: 'rack'; readonly retryAfterMs: number; readonly text: string }
+  /** 503 text without Retry-After: addresses exhausted, or power control impossible. */
+  | { readonly kind: 'unable'; readonly text: string }
+  /** 429, or 503 of something in front of MAAS: busy; whether the region saw it is not known. */
+  | { readonly kind: 'busy'; readonly retryAfterMs: number | undefined }
+  /** 500: the region failed, or (deploy, release, power) the BMC did. */
+  | { readonly kind: 'fault'; readonly text: string }
+  | { readonly kind: 'invalid'; readonly fields: Readonly<Record<string, readonly string[]>> }
+  /** 400, 413, 414 ... as text: refused without naming a field. */
+  | { readonly kind: 'refused'; readonly status: number; readonly text: string }
+  | { readonly kind: 'unauthorized'; readonly signed: boolean }
+  | { readonly kind: 'forbidden'; readonly text: string }
+  | { readonly kind: 'absent'; readonly text: string }
+  | { readonly kind: 'redirect'; readonly location: string }
+  /** Not the region API: other content type, unreadable JSON, body beyond its bound. */
+  | { readonly kind: 'foreign'; readonly text: string };
+
+/** undefined = success (2xx). The body of a 401 is never looked at. */
+export function classifyReply(reply: MaasReply, redact: (text: string) => string): MaasFailure | undefined {
+  const { status, bodyClass, retryAfterMs } = reply;
+  if (status >= 200 && status < 300) return undefined;
+  if (status >= 300 && status < 400) return { kind: 'redirect', location: redact(reply.location ?? '') };
+  if (status === 401) return { kind: 'unauthorized', signed: reply.authenticate };
+  const text = redact(bodyClass === 'html' ? htmlTitle(reply.body) : reply.body);
+  switch (status) {
+    case 400:
+      if (bodyClass === 'json') return { kind: 'invalid', fields: fieldErrors(reply.body, redact) };
+      return bodyClass === 'html'
+        ? { kind: 'foreign', text: `400 ${text}` }
+        : { kind: 'refused', status, text };
+    case 403:
+      return { kind: 'forbidden', text };
+    case 404:
+      return bodyClass === 'html' ? { kind: 'foreign', text: `404 ${text}` } : { kind: 'absent', text };
+    case 409:
+      return bodyClass === 'html' || retryAfterMs !== undefined
+        ? { kind: 'conflict', retryAfterMs }
+        : { kind: 'state', text };
+    case 410:
+      return { kind: 'foreign', text };
+    case 429:
+      return { kind: 'busy', retryAfterMs };
+    case 500:
+      return { kind: 'fault', text };
+    case 502:
+    case 504:
+      return { kind: 'lost', cause: new Error(`MAAS or a proxy in front of it answered ${status}`) };
+    case 503:
+      if (bodyClass !== 'text') return { kind: 'busy', retryAfterMs };
+      return retryAfterMs === undefined ? { kind: 'unable', text } : { kind: 'rack', retryAfterMs, text };
+    default:
+      return status >= 500 ? { kind: 'fault', text } : { kind: 'refused', status, text };
+  }
+}
+
+/** Form errors as MAAS sends them: an object of lists, or a bare list. */
+function fieldErrors(body: string, redact: (text: string) => string): Record<string, string[]> {
+  let value: unknown;
+  try {
+    value = JSON.parse(body);
+  } catch {
+    return { __all__: [redact(body)] };
+  }
+  if (Array.isArray(value)) return { __all__: value.map((item) => redact(String(item))) };
+  const parsed = FieldErrorsWire.safeParse(value);
+  if (!parsed.success) return { __all__: [redact(body)] };
+  return Object.fromEntries(
+    Object.entries(parsed.data).map(([field, messages]) => [
+      field,
+      (typeof messages === 'string' ? [messages] : messages).map(redact),
+    ]),
+  );
+}
+
+function htmlTitle(body: string): string {
+  return /<title>([^<]{0,200})<\/title>/i.exec(body)?.[1] ?? 'an HTML page';
+}
+
+/** MAAS's name for a parameter -> our code, when the parameter's value is a name that MAAS does not know. */
+const FIELD_CODES: Readonly<Record<string, ErrorCode>> = {
+  zone: 'ZONE_UNKNOWN',
+  pool: 'POOL_UNKNOWN',
+  domain: 'DOMAIN_UNKNOWN',
+  subnet: 'SUBNET_UNKNOWN',
+  subnets: 'SUBNET_UNKNOWN',
+  distro_series: 'MAAS_IMAGE_MISSING',
+  hwe_kernel: 'MAAS_IMAGE_MISSING',
+};
+
+/** The PcgError for a failure of the call `what` (e.g. `machines.deploy`). */
+export function toError(failure: MaasFailure, what: string): PcgError {
+  switch (failure.kind) {
+    case 'unsent':
+      return failure.tls
+        ? new PcgError('TLS_FAILED', `MAAS could not be reached over TLS (${causeCode(failure.cause)})`, {
+            cause: failure.cause,
+            fix: "Give the CA that signed MAAS's certificate, or correct the endpoint's scheme, host and port.",
+          })
+        : new PcgError('MAAS_UNREACHABLE', `MAAS cannot be reached (${causeCode(failure.cause)})`, {
+            cause: failure.cause,
+          });
+    case 'lost':
+      return new PcgError('MAAS_OUTCOME_UNKNOWN', `MAAS did not confirm ${what}`, { cause: failure.cause });
+    case 'conflict':
+      return new PcgError('MAAS_CONFLICT', `MAAS was busy with a conflicting change during ${what}`);
+    case 'state':
+      return new PcgError('MAAS_WRONG_STATE', said(what, failure.text));
+    case 'rack':
+      return new PcgError('MAAS_RACK_DISCONNECTED', said(what, failure.text));
+    case 'unable':
+      return new PcgError('MAAS_POWER_FAILED', said(what, failure.text));
+    case 'busy':
+      return new PcgError('MAAS_OVERLOADED', `MAAS or a proxy in front of it is too busy for ${what}`);
+    case 'fault':
+      return new PcgError('MAAS_OVERLOADED', said(what, failure.text));
+    case 'invalid':
+      return invalidError(failure.fields, what);
+    case 'refused':
+      return new PcgError('MAAS_BAD_REQUEST', said(what, failure.text), {
+        details: { status: failure.status },
+      });
+    case 'unauthorized':
+      return new PcgError('MAAS_UNAUTHORIZED', 'MAAS refused the API key', {
+        ...(failure.signed
+          ? {}
+          : {
+              details: {
+                hint: 'MAAS saw no OAuth header; a proxy in front of it may have removed Authorization',
+              },
+            }),
+      });
+    case 'forbidden':
+      return new PcgError('MAAS_FORBIDDEN', said(what, failure.text || 'not permitted for this key'));
+    case 'absent':
+      return new PcgError('MAAS_NOT_FOUND', said(what, failure.text));
+    case 'redirect':
+      return new PcgError('MAAS_URL_INVALID', `MAAS redirects to ${failure.location || 'another address'}`, {
+        field: 'endpoint',
+        fix: 'Redirects are not followed, since they drop the signature. Give the address that MAAS redirects to.',
+        details: { location: failure.location },
+      });
+    case 'foreign':
+      return new PcgError('MAAS_PROTOCOL', said(what, failure.text));
+    default:
+      return assertNever(failure, 'MAAS failure');
+  }
+}
+
+function invalidError(fields: Readonly<Record<string, readonly string[]>>, what: string): PcgError {
+  const names = Object.keys(fields);
+  const known = names.find((name) => FIELD_CODES[name] !== undefined);
+  const code = (known === undefined ? undefined : FIELD_CODES[known]) ?? 'MAAS_BAD_REQUEST';
+  const shown = names.map((name) => (name === '__all__' ? '' : `${name}: `) + (fields[name] ?? []).join(' '));
+  const field = known ?? names.find((name) => name !== '__all__');
+  return new PcgError(code, said(what, shown.join('; ')), { field, details: { fields } });
+}
+
+function said(what: string, text: string): string {
+  return text === '' ? `MAAS refused ${what}` : `MAAS answered ${what} with: ${text}`;
+}
+
+function causeCode(cause: unknown): string {
+  if (cause instanceof Error && 'code' in cause && typeof cause.code === 'string') return cause.code;
+  return cause instanceof Error ? cause.name : 'no answer';
+}
+
+/** Signals a failure inside the module while keeping its kind; leaves it only as a PcgError. */
+export class MaasFailureError extends Error {
+  readonly failure: MaasFailure;
+  constructor(failure: MaasFailure) {
+    super(failure.kind);
+    this.name = 'MaasFailureError';
+    this.failure = failure;
+  }
+}
