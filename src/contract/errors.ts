@@ -107,6 +107,12 @@ export const ERROR_CODES = {
     'user-transient',
     'Ask for the portal host and port 443 to be allowed on the proxy.',
   ),
+  PROXY_UNREACHABLE: entry(
+    6,
+    502,
+    'user-transient',
+    'Check host and port of the proxy URL, and the route from this host to it.',
+  ),
   PROXY_TIMEOUT: entry(
     6,
     504,

@@ -47,5 +47,7 @@ export const PairResultSchema = z.object({
   gatewayName: z.string(),
   tunnelUrl: z.string(),
   words: z.string(),
+  /** HMAC over transcript and result: nobody on the way can name another tunnel. */
+  proof: z.string(),
 });
 export type PairResult = z.infer<typeof PairResultSchema>;
