@@ -3,7 +3,7 @@
  * into objects. Values are put into parsed strings, never into YAML text, so no value can add or change a field;
  * `${...}` that is no declared parameter stays as it is (shell snippets in ConfigMaps are full of them).
  */
-import { parseAllDocuments } from 'yaml';
+import { parseAllDocuments, type Tags } from 'yaml';
 import { PcgError } from '../base/errors.ts';
 import type { ManifestPack } from '../contract/profile.ts';
 import type { KubeObject } from '../kube/client.ts';
@@ -105,8 +105,7 @@ export function renderPack(
 /** Multi-document YAML to objects. Throws KUBE_REJECTED with the line of the first mistake. */
 export function parseManifests(text: string, what: string): KubeObject[] {
   const objects: KubeObject[] = [];
-  // Manifests of Kubernetes are read as Go reads them: duplicate keys are mistakes, merge keys work.
-  const documents = parseAllDocuments(text, { version: '1.2', merge: true, uniqueKeys: true });
+  const documents = parseAllDocuments(text, { version: '1.1', customTags: asGoReads, uniqueKeys: true });
   for (const [index, document] of [...documents].entries()) {
     const mistake = document.errors[0];
     if (mistake !== undefined)
@@ -124,6 +123,18 @@ export function parseManifests(text: string, what: string): KubeObject[] {
       objects.push(expectObject(object, `${what}, document ${index + 1}`));
   }
   return objects;
+}
+
+/**
+ * Manifests are written for Go's reader: YAML 1.1 (`0644` is octal, `yes` is true, `<<` merges), but without
+ * base-60 numbers (`8080:80` is a string) and without dates.
+ */
+function asGoReads(tags: Tags): Tags {
+  return tags.filter((tag) => {
+    if (typeof tag === 'string') return !['intTime', 'floatTime', 'timestamp'].includes(tag);
+    if (tag.tag === 'tag:yaml.org,2002:timestamp') return false;
+    return !('format' in tag && tag.format === 'TIME');
+  });
 }
 
 function openList(value: unknown): unknown[] {
