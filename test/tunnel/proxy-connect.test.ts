@@ -282,7 +282,7 @@ describeWith(['squid', 'openssl'], 'the real squid', () => {
     expect(untrusted).toMatchObject({ kind: 'failed', reason: 'tls-failed', error: { code: 'TLS_FAILED' } });
     const trusted = await connectOrigin({ url, proxy, caPem: corporate.pem, clock });
     if (trusted.kind !== 'connected') throw trusted.error;
-    trusted.socket.write('GET /inspected HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n');
+    trusted.socket.write(`GET /inspected HTTP/1.1\r\nHost: ${url.host}\r\nConnection: close\r\n\r\n`);
     expect(await text(trusted.socket)).toContain('seen /inspected');
   });
 });
@@ -323,7 +323,7 @@ async function echoed(socket: Duplex, message: string): Promise<string> {
 }
 
 async function allClosed(sockets: ReadonlySet<Socket>): Promise<void> {
-  for (const socket of [...sockets]) if (!socket.closed) await once(socket, 'close');
+  for (const socket of sockets) if (!socket.closed) await once(socket, 'close');
   expect(sockets.size).toBe(0);
 }
 
