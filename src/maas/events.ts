@@ -1,6 +1,6 @@
 /**
- * The event log of MAAS. Ids grow, but can become visible out of order (they are drawn before the commit),
- * and the time text has no zone: so order by id, read with an overlap, and drop what was seen.
+ * The event log of MAAS, one query at a time (`event-tail.ts` follows it). The time text has no zone, so
+ * events are ordered by id; machines beyond what one request line can name are asked for in chunks.
  */
 import type { MaasClient, MaasEvent } from './client.ts';
 import type { Pairs } from './http.ts';
@@ -40,55 +40,5 @@ export function createEvents(caller: Caller): MaasClient['events'] {
     const inOrder = found.filter((event) => event.id > after);
     // Chunks are pages of their own: beyond the limit a later chunk may lack what lies between.
     return query.after === undefined ? inOrder.slice(-limit) : inOrder.slice(0, limit);
-  };
-}
-
-/** Ids that may still appear below the newest one: transactions of a busy region overlap by seconds. */
-const OVERLAP_IDS = 200;
-
-export interface EventTail {
-  /**
-   * Events since the last call, each once, oldest first. The first call only finds the end of the log; the
-   * second one starts a little before that end.
-   */
-  next(ids: readonly string[], signal: AbortSignal): Promise<MaasEvent[]>;
-}
-
-/** Incremental, gap-free reading. `level` as in MAAS: INFO leaves out PXE and installer lines. */
-export function createEventTail(
-  events: MaasClient['events'],
-  options: { level?: 'DEBUG' | 'INFO' | 'WARNING' | 'ERROR'; pageSize?: number } = {},
-): EventTail {
-  const pageSize = options.pageSize ?? MAX_EVENTS_PER_REQUEST;
-  const level = options.level ?? 'INFO';
-  let newest: number | undefined;
-  /** Ids within the overlap that were handed out. */
-  let seen = new Set<number>();
-
-  return {
-    async next(ids, signal) {
-      if (newest === undefined) {
-        const [last] = await events({ level, limit: 1 }, signal);
-        newest = last?.id ?? 0;
-        return [];
-      }
-      const fresh: MaasEvent[] = [];
-      let after = Math.max(0, newest - OVERLAP_IDS);
-      for (;;) {
-        const page = await events({ after, ids, level, limit: pageSize }, signal);
-        for (const event of page) {
-          if (seen.has(event.id)) continue;
-          seen.add(event.id);
-          fresh.push(event);
-        }
-        const end = page.at(-1)?.id;
-        if (end !== undefined && end > newest) newest = end;
-        if (page.length < pageSize || end === undefined) break;
-        after = end;
-      }
-      const low = newest - OVERLAP_IDS;
-      seen = new Set([...seen].filter((id) => id > low));
-      return fresh;
-    },
   };
 }

@@ -1,0 +1,247 @@
+/** The observer against a tiny region, on a manual clock: what it asks, whom it wakes, what it believes. */
+import { describe, expect, it } from 'vitest';
+import { silentLog } from '../../src/base/log.ts';
+import { createMaasObserver, type MaasObserver } from '../../src/maas/observer.ts';
+import { clientOf, never } from '../support/maas-wire.ts';
+import { tinyRegion, type TinyRegion } from '../support/maas-region.ts';
+import { ManualClock } from '../support/manual-clock.ts';
+
+const DEPLOYED = 6;
+const DEPLOYING = 9;
+const ALLOCATED = 10;
+const MINUTE = 60_000;
+
+interface Watch extends AsyncDisposable {
+  readonly region: TinyRegion;
+  readonly observer: MaasObserver;
+  readonly clock: ManualClock;
+  /** Keys of each wake-up so far. */
+  readonly woken: string[][];
+  /** Moves time in steps, each poll running to its end. */
+  pass(ms: number): Promise<void>;
+}
+
+async function watch(): Promise<Watch> {
+  const region = await tinyRegion();
+  const client = clientOf(region, { limits: { attempts: 1 } });
+  const clock = new ManualClock();
+  const observer = createMaasObserver({
+    client,
+    clock,
+    log: silentLog,
+    intervals: { activeMs: 5_000, idleMs: 30_000 },
+  });
+  const woken: string[][] = [];
+  observer.onChange((keys) => woken.push([...keys].sort()));
+  const stop = new AbortController();
+  let running: Promise<void> | undefined;
+  /** A poll uses real sockets; it is over when the observer sleeps again. */
+  const asleep = async (): Promise<void> => {
+    for (let quiet = 0; quiet < 3; quiet = clock.pending > 0 ? quiet + 1 : 0) await new Promise(setImmediate);
+  };
+  return {
+    region,
+    observer,
+    clock,
+    woken,
+    async pass(ms) {
+      running ??= observer.run(stop.signal);
+      await asleep();
+      for (let left = ms; left > 0; left -= 100) {
+        await clock.advance(Math.min(100, left));
+        await asleep();
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      stop.abort();
+      await running;
+      await client[Symbol.asyncDispose]();
+      await region[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** Clusters c1..cN of six deployed machines each. */
+function populate({ region, observer }: Watch, clusters: number): void {
+  for (let cluster = 1; cluster <= clusters; cluster += 1) {
+    const ids = Array.from({ length: 6 }, (_, node) => `m${cluster}x${node}`);
+    for (const id of ids) region.machines.set(id, DEPLOYED);
+    observer.track(`c${cluster}`, ids);
+  }
+}
+
+describe('what it asks', () => {
+  it('reads tracked machines by id at once and never lists the fleet', async () => {
+    await using at = await watch();
+    populate(at, 2);
+    await at.pass(100);
+    expect(at.observer.machines('c1').map((sighting) => sighting.machine?.status)).toEqual(
+      Array(6).fill('deployed'),
+    );
+    expect(at.region.count('machines/')).toBe(1);
+    expect(at.observer.state.kind).toBe('ok');
+  });
+
+  it('asks as often for 100 clusters at rest as for one', async () => {
+    const perHour = async (clusters: number): Promise<number> => {
+      await using at = await watch();
+      populate(at, clusters);
+      await at.pass(MINUTE);
+      const before = at.region.seen.length;
+      await at.pass(30 * MINUTE);
+      return (at.region.seen.length - before) * 2;
+    };
+    const [one, hundred] = [await perHour(1), await perHour(100)];
+    expect(hundred).toBe(one);
+    expect(one).toBeLessThanOrEqual(160); // two tails a minute, a slice every 150 s, the end of the log at times
+  });
+
+  it('asks only for the user when nothing is tracked', async () => {
+    await using at = await watch();
+    await at.pass(MINUTE);
+    expect(new Set(at.region.seen.map((seen) => seen.path))).toEqual(new Set(['users/']));
+    expect(at.observer.state.kind).toBe('ok');
+  });
+
+  it('answers twenty refreshes made at once with at most two reads, each begun after its wish', async () => {
+    await using at = await watch();
+    populate(at, 20);
+    await at.pass(100);
+    const before = at.region.count('machines/');
+    await Promise.all(
+      Array.from({ length: 20 }, (_, index) => at.observer.refresh(`c${index + 1}`, never())),
+    );
+    expect(at.region.count('machines/') - before).toBeLessThanOrEqual(2);
+  });
+});
+
+describe('whom it wakes', () => {
+  it('wakes only the cluster whose machine changed, within the active interval', async () => {
+    await using at = await watch();
+    populate(at, 3);
+    at.observer.active('c2', true);
+    await at.pass(1_000);
+    at.woken.length = 0;
+    at.region.move('m2x3', DEPLOYING);
+    const before = at.region.seen.length;
+    await at.pass(5_000);
+    expect(at.woken).toEqual([['c2']]);
+    expect(at.observer.machines('c2')[3]?.machine?.status).toBe('deploying');
+    const reads = at.region.seen.slice(before).filter((seen) => seen.path === 'machines/');
+    expect(reads.map((seen) => seen.query.getAll('id'))).toEqual([['m2x3']]);
+  });
+
+  it('hands on the events of a machine and wakes its cluster for those of level INFO', async () => {
+    await using at = await watch();
+    populate(at, 2);
+    await at.pass(1_000);
+    at.woken.length = 0;
+    at.region.log('m1x0', 'INFO', 'Installing OS');
+    at.region.log('m2x0', 'DEBUG', 'PXE Request');
+    await at.pass(30_000);
+    expect(at.woken).toEqual([['c1']]);
+    expect(at.observer.eventsFor('m1x0').map((event) => event.type)).toEqual(['Installing OS']);
+    expect(at.observer.eventsFor('m2x0').map((event) => event.type)).toEqual(['PXE Request']);
+  });
+
+  it('survives a listener that throws', async () => {
+    await using at = await watch();
+    at.observer.onChange(() => {
+      throw new Error('listener');
+    });
+    const late: string[] = [];
+    at.observer.onChange((keys) => late.push(...keys));
+    populate(at, 1);
+    await at.pass(100);
+    expect(late).toContain('c1');
+  });
+});
+
+describe('what it finds without an event', () => {
+  it('re-reads a moving machine', async () => {
+    await using at = await watch();
+    populate(at, 1);
+    at.region.machines.set('m1x0', DEPLOYING);
+    await at.pass(1_000);
+    at.region.machines.set('m1x0', DEPLOYED); // written straight into the database, as 3.6 does
+    await at.pass(36_000);
+    expect(at.observer.machines('c1')[0]?.machine?.status).toBe('deployed');
+  });
+
+  it('re-reads every machine at rest within ten minutes and a bit', async () => {
+    await using at = await watch();
+    populate(at, 30);
+    await at.pass(1_000);
+    for (const id of at.region.machines.keys()) at.region.machines.set(id, ALLOCATED);
+    await at.pass(13 * MINUTE);
+    const statuses = Array.from({ length: 30 }, (_, index) => at.observer.machines(`c${index + 1}`)).flat();
+    expect(new Set(statuses.map((sighting) => sighting.machine?.status))).toEqual(new Set(['allocated']));
+  });
+});
+
+describe('what it believes', () => {
+  it('does not take a machine for gone because a list came back short', async () => {
+    await using at = await watch();
+    populate(at, 1);
+    await at.pass(1_000);
+    at.region.hiddenFromLists.add('m1x0');
+    await expect(at.observer.refresh('c1', never())).rejects.toMatchObject({ code: 'MAAS_PROTOCOL' });
+    expect(at.observer.machines('c1')[0]?.machine?.status).toBe('deployed');
+  });
+
+  it('reports a machine that is really gone', async () => {
+    await using at = await watch();
+    populate(at, 1);
+    await at.pass(1_000);
+    at.region.machines.delete('m1x0');
+    const sightings = await at.observer.refresh('c1', never());
+    expect(sightings[0]).toMatchObject({ systemId: 'm1x0', machine: undefined });
+    expect(sightings[0]?.observedAt).toBeDefined();
+    expect(at.woken.at(-1)).toEqual(['c1']);
+  });
+
+  it('keeps what it knows while MAAS is down, says so once, and tells everybody when it is back', async () => {
+    await using at = await watch();
+    populate(at, 2);
+    await at.pass(1_000);
+    at.woken.length = 0;
+    at.region.down = true;
+    await at.pass(5 * MINUTE);
+    expect(at.observer.state).toMatchObject({ kind: 'failing', error: { code: 'MAAS_OUTCOME_UNKNOWN' } });
+    expect(at.observer.machines('c1')[0]?.machine?.status).toBe('deployed');
+    expect(at.woken).toEqual([['c1', 'c2']]);
+    at.region.down = false;
+    await at.pass(MINUTE);
+    expect(at.observer.state.kind).toBe('ok');
+    expect(at.woken.at(-1)).toEqual(['c1', 'c2']);
+  });
+
+  it('does not overwrite the answer of an action with a reading that began before it', async () => {
+    await using at = await watch();
+    populate(at, 1);
+    at.region.machines.set('m1x0', ALLOCATED);
+    await at.pass(1_000);
+    const answer = at.observer.machines('c1')[0]?.machine;
+    if (answer === undefined) throw new Error('not read');
+    at.region.beforeListAnswer = async () => {
+      at.clock.jump(0, 10);
+      at.observer.saw({ ...answer, status: 'deploying' });
+    };
+    await at.observer.refresh('c1', never());
+    expect(at.observer.machines('c1')[0]?.machine?.status).toBe('deploying');
+  });
+
+  it('forgets machines that nobody tracks any more', async () => {
+    await using at = await watch();
+    populate(at, 2);
+    at.observer.track('also', ['m1x0']);
+    await at.pass(1_000);
+    at.observer.untrack('c1');
+    at.observer.untrack('c2');
+    expect(at.observer.machines('c1')).toEqual([]);
+    expect(at.observer.machines('also')[0]?.machine?.status).toBe('deployed');
+    await at.pass(10 * MINUTE);
+    const asked = at.region.seen.slice(-5).flatMap((seen) => seen.query.getAll('id'));
+    expect(new Set(asked)).toEqual(new Set(['m1x0']));
+  });
+});

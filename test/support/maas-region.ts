@@ -1,0 +1,95 @@
+/**
+ * A tiny region for the observer's tests: machines in a map, an event log with ids, and knobs for lies and
+ * outages. It answers the calls that an observer may make and counts them; anything else is a 404.
+ */
+import { json, type Script, type Seen, serveScript, text, wireMachine } from './maas-wire.ts';
+
+export interface RegionEvent {
+  readonly id: number;
+  readonly node: string;
+  readonly level: string;
+  readonly type: string;
+}
+
+const LEVELS = ['DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL'];
+
+export interface TinyRegion extends AsyncDisposable {
+  readonly origin: string;
+  readonly machines: Map<string, number>;
+  readonly events: RegionEvent[];
+  readonly seen: Seen[];
+  /** Machines left out of lists although they exist. */
+  readonly hiddenFromLists: Set<string>;
+  down: boolean;
+  /** Runs before a list is answered, after its content was decided. */
+  beforeListAnswer: (() => Promise<void>) | undefined;
+  /** Sets the status and logs the event that MAAS logs for it. */
+  move(systemId: string, status: number): void;
+  log(node: string, level: string, type: string, id?: number): void;
+  count(path: string, op?: string): number;
+}
+
+export async function tinyRegion(): Promise<TinyRegion> {
+  const machines = new Map<string, number>();
+  const events: RegionEvent[] = [];
+  let lastId = 1000;
+  const script: Script = await serveScript(async (seen, out) => {
+    if (region.down) return void out.destroy();
+    if (seen.path === 'users/') return json(out, { username: 'pcg', is_superuser: false });
+    if (seen.path === 'events/') return json(out, { count: 0, events: query(seen.query) });
+    if (seen.path === 'machines/') {
+      const ids = seen.query.getAll('id');
+      if (ids.length === 0) return text(out, 400, 'an observer never lists the fleet');
+      const found = ids
+        .filter((id) => machines.has(id) && !region.hiddenFromLists.has(id))
+        .map((id) => wireMachine(id, machines.get(id) ?? 0));
+      await region.beforeListAnswer?.();
+      return json(out, found);
+    }
+    const id = /^machines\/([a-z0-9]+)\/$/.exec(seen.path)?.[1] ?? '';
+    const status = machines.get(id);
+    return status === undefined
+      ? text(out, 404, 'No Machine matches the given query.')
+      : json(out, wireMachine(id, status));
+  });
+
+  /** As MAAS: newest first; `after` gives the oldest page beyond an id. */
+  function query(params: URLSearchParams): RegionEvent[] {
+    const level = LEVELS.indexOf(params.get('level') ?? 'INFO');
+    const ids = params.getAll('id');
+    const limit = Number(params.get('limit') ?? '100');
+    const fitting = events
+      .filter(
+        (event) => LEVELS.indexOf(event.level) >= level && (ids.length === 0 || ids.includes(event.node)),
+      )
+      .sort((a, b) => a.id - b.id);
+    const after = params.get('after');
+    const page =
+      after === null
+        ? fitting.slice(-limit)
+        : fitting.filter((event) => event.id > Number(after)).slice(0, limit);
+    return page.toReversed();
+  }
+
+  const region: TinyRegion = {
+    origin: script.origin,
+    machines,
+    events,
+    seen: script.seen,
+    hiddenFromLists: new Set(),
+    down: false,
+    beforeListAnswer: undefined,
+    move(systemId, status) {
+      machines.set(systemId, status);
+      region.log(systemId, 'DEBUG', 'Node changed status');
+    },
+    log(node, level, type, id) {
+      events.push({ id: id ?? ++lastId, node, level, type });
+    },
+    count: (path, op) =>
+      script.seen.filter((seen) => seen.path === path && (op === undefined || seen.query.get('op') === op))
+        .length,
+    [Symbol.asyncDispose]: () => script[Symbol.asyncDispose](),
+  };
+  return region;
+}
