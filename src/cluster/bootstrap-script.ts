@@ -186,7 +186,7 @@ install_packages() {
   retry apt_get update
   retry apt_get install --no-install-recommends ca-certificates curl gpg conntrack ebtables ethtool iptables \
     socat containerd
-  mkdir -p /etc/apt/keyrings
+  mkdir -p /etc/apt/keyrings /etc/apt/sources.list.d
   retry curl -fsSL --connect-timeout 20 --max-time 120 -o "$key" "$PCG_PACKAGE_REPOSITORY/Release.key"
   printf 'Types: deb\nURIs: %s/\nSuites: /\nSigned-By: %s\n' "$PCG_PACKAGE_REPOSITORY" "$key" \
     >/etc/apt/sources.list.d/kubernetes.sources
