@@ -7,7 +7,7 @@ import { PcgError } from '../base/errors.ts';
 import type { BootImage, Machine, Subnet, SubnetStatistics } from './client.ts';
 import { type MaasFailure, toError } from './errors.ts';
 
-const WHAT = 'machines.deploy';
+const ASKED = { what: 'machines.deploy', method: 'POST' } as const;
 
 export interface DeployEvidence {
   explain(
@@ -45,7 +45,7 @@ export function createDeployEvidence(look: {
 
   return {
     async explain(failure, image, machine, signal) {
-      const said = toError(failure, WHAT);
+      const said = toError(failure, ASKED);
       try {
         if (failure.kind === 'refused' && failure.status === 400) {
           if (await imageMissing(image, machine, signal)) {

@@ -33,7 +33,7 @@ export function createDns(caller: Caller): Dns {
       return found.filter((resource) => resource.fqdn === fqdn).sort((a, b) => a.id - b.id);
     }
     if (answer.failure.kind === 'absent') return []; // no such domain
-    throw toError(answer.failure, call.what);
+    throw toError(answer.failure, call);
   }
 
   async function update(id: number, addresses: readonly string[], signal: AbortSignal): Promise<DnsResource> {
@@ -56,8 +56,7 @@ export function createDns(caller: Caller): Dns {
       path: `dnsresources/${id}/`,
     };
     const answer = await caller.tryAsk(call, signal);
-    if (answer.kind === 'failed' && answer.failure.kind !== 'absent')
-      throw toError(answer.failure, call.what);
+    if (answer.kind === 'failed' && answer.failure.kind !== 'absent') throw toError(answer.failure, call);
   }
 
   async function ensure(
@@ -86,7 +85,7 @@ export function createDns(caller: Caller): Dns {
     }
     const [oldest] = await list(fqdn, signal);
     if (oldest === undefined) {
-      if (answer.kind === 'failed') throw toError(answer.failure, call.what);
+      if (answer.kind === 'failed') throw toError(answer.failure, call);
       throw new PcgError('MAAS_PROTOCOL', `MAAS confirmed ${fqdn} but does not list it`);
     }
     // Somebody else created it in the same moment; two resources of one name confuse both owners.

@@ -79,12 +79,22 @@ export function classifyReply(reply: MaasReply, redact: (text: string) => string
       return { kind: 'fault', text };
     case 502:
     case 504:
-      return { kind: 'lost', cause: new Error(`MAAS or a proxy in front of it answered ${status}`) };
+      return { kind: 'lost', cause: new GatewayError(status) };
     case 503:
       if (bodyClass !== 'text') return { kind: 'busy', retryAfterMs };
       return retryAfterMs === undefined ? { kind: 'unable', text } : { kind: 'rack', retryAfterMs, text };
     default:
       return status >= 500 ? { kind: 'fault', text } : { kind: 'refused', status, text };
+  }
+}
+
+/** 502 or 504 of the region's own nginx or of a proxy. */
+class GatewayError extends Error {
+  readonly code: string;
+  constructor(status: number) {
+    super(`MAAS or a proxy in front of it answered ${status}`);
+    this.name = 'GatewayError';
+    this.code = `HTTP_${status}`;
   }
 }
 
@@ -122,8 +132,15 @@ const FIELD_CODES: Readonly<Record<string, ErrorCode>> = {
   hwe_kernel: 'MAAS_IMAGE_MISSING',
 };
 
-/** The PcgError for a failure of the call `what` (e.g. `machines.deploy`). */
-export function toError(failure: MaasFailure, what: string): PcgError {
+/** What was asked, for messages; `method` tells whether a lost answer can have had an effect. */
+export interface Asked {
+  /** E.g. `machines.deploy`. */
+  readonly what: string;
+  readonly method: string;
+}
+
+/** The PcgError for a failure of a call. */
+export function toError(failure: MaasFailure, { what, method }: Asked): PcgError {
   switch (failure.kind) {
     case 'unsent':
       return failure.tls
@@ -135,7 +152,15 @@ export function toError(failure: MaasFailure, what: string): PcgError {
             cause: failure.cause,
           });
     case 'lost':
-      return new PcgError('MAAS_OUTCOME_UNKNOWN', `MAAS did not confirm ${what}`, { cause: failure.cause });
+      return method === 'GET'
+        ? new PcgError(
+            'MAAS_UNREACHABLE',
+            `MAAS gave no usable answer to ${what} (${causeCode(failure.cause)})`,
+            {
+              cause: failure.cause,
+            },
+          )
+        : new PcgError('MAAS_OUTCOME_UNKNOWN', `MAAS did not confirm ${what}`, { cause: failure.cause });
     case 'conflict':
       return new PcgError('MAAS_CONFLICT', `MAAS was busy with a conflicting change during ${what}`);
     case 'state':
@@ -197,14 +222,4 @@ function said(what: string, text: string): string {
 function causeCode(cause: unknown): string {
   if (cause instanceof Error && 'code' in cause && typeof cause.code === 'string') return cause.code;
   return cause instanceof Error ? cause.name : 'no answer';
-}
-
-/** Signals a failure inside the module while keeping its kind; leaves it only as a PcgError. */
-export class MaasFailureError extends Error {
-  readonly failure: MaasFailure;
-  constructor(failure: MaasFailure) {
-    super(failure.kind);
-    this.name = 'MaasFailureError';
-    this.failure = failure;
-  }
 }

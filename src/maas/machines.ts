@@ -75,7 +75,7 @@ export function createMachines({ caller, evidence }: MachineDeps): MaasClient['m
     const answer = await caller.tryAsk(call, signal);
     if (answer.kind === 'failed') {
       if (answer.failure.kind === 'absent' || answer.failure.kind === 'forbidden') return undefined;
-      throw toError(answer.failure, call.what);
+      throw toError(answer.failure, call);
     }
     const machine = caller.parse(MachineWire, answer.reply, call.what);
     if (machine.systemId !== systemId) {
@@ -137,8 +137,8 @@ export function createMachines({ caller, evidence }: MachineDeps): MaasClient['m
           const machine = request.dryRun ? undefined : await mine();
           return machine === undefined ? { kind: 'taken', systemId } : { kind: 'allocated', machine };
         }
-        if (request.dryRun || !mayHaveHappened(failure)) throw toError(failure, call.what);
-        cause = toError(failure, call.what);
+        if (request.dryRun || !mayHaveHappened(failure)) throw toError(failure, call);
+        cause = toError(failure, call);
       }
       const found = await lookUp(mine, signal);
       if (found !== undefined) return { kind: 'allocated', machine: found };
@@ -203,7 +203,7 @@ export function createMachines({ caller, evidence }: MachineDeps): MaasClient['m
         const seen = await look(systemId, signal);
         if (seen.kind !== 'machine') return seen;
         // Not seen is not "did not happen": the region may still be working on it.
-        if (!action.took(seen.machine)) return { kind: 'unknown', cause: toError(failure, call.what) };
+        if (!action.took(seen.machine)) return { kind: 'unknown', cause: toError(failure, call) };
         return { kind: 'accepted', machine: seen.machine };
       }
       case 'fault': {
@@ -220,10 +220,10 @@ export function createMachines({ caller, evidence }: MachineDeps): MaasClient['m
       case 'refused': {
         const machine = await get(systemId, signal);
         if (machine !== undefined && action.already(machine)) return { kind: 'accepted', machine };
-        throw (await action.explain?.(failure, machine, signal)) ?? toError(failure, call.what);
+        throw (await action.explain?.(failure, machine, signal)) ?? toError(failure, call);
       }
       default:
-        throw toError(failure, call.what);
+        throw toError(failure, call);
     }
   }
 
@@ -354,7 +354,7 @@ export function createMachines({ caller, evidence }: MachineDeps): MaasClient['m
       // Once only: a BMC that does not answer costs the region a slot for a minute each time.
       const answer = await caller.effect(call, signal);
       if (answer.kind === 'ok') return caller.parse(PowerWire, answer.reply, call.what).state;
-      const error = toError(answer.failure, call.what);
+      const error = toError(answer.failure, call);
       if (answer.failure.kind !== 'fault') throw error;
       throw new PcgError('MAAS_POWER_FAILED', error.message, { details: { systemId } });
     },
@@ -375,7 +375,7 @@ export function createMachines({ caller, evidence }: MachineDeps): MaasClient['m
       if (answer.kind === 'failed') {
         const { kind } = answer.failure;
         if (kind === 'refused' || kind === 'invalid' || kind === 'absent') return undefined;
-        throw toError(answer.failure, call.what);
+        throw toError(answer.failure, call);
       }
       const { body, truncated } = answer.reply;
       // A cut log starts at a whole line, which also drops half a character.

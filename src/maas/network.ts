@@ -109,9 +109,9 @@ export function createNetwork(caller: Caller): Network {
       case 'unable':
         return { kind: 'full', certain };
       case 'refused':
-        throw new PcgError('SUBNET_UNKNOWN', toError(answer.failure, call.what).message, { field: 'ip' });
+        throw new PcgError('SUBNET_UNKNOWN', toError(answer.failure, call).message, { field: 'ip' });
       default:
-        throw toError(answer.failure, call.what);
+        throw toError(answer.failure, call);
     }
   }
 
@@ -190,7 +190,7 @@ export function createNetwork(caller: Caller): Network {
       if (answer.kind === 'ok') return 'released';
       // 400 as text: not there, or not ours; 404 in case a version says so.
       if (answer.failure.kind === 'refused' || answer.failure.kind === 'absent') return 'absent';
-      throw toError(answer.failure, call.what);
+      throw toError(answer.failure, call);
     },
     reservedAddresses: (signal) => ownAddresses(undefined, signal),
     async fabrics(signal) {

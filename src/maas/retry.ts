@@ -95,7 +95,7 @@ export function createCaller(options: {
   }
 
   function parse<S extends z.ZodType>(schema: S, reply: MaasReply, what: string): z.output<S> {
-    const broken = (why: string) => toError({ kind: 'foreign', text: why }, what);
+    const broken = (why: string) => toError({ kind: 'foreign', text: why }, { what, method: 'GET' });
     if (reply.truncated) throw broken('a body that is larger than expected');
     let value: unknown;
     try {
@@ -112,7 +112,7 @@ export function createCaller(options: {
   const tryAsk: Caller['tryAsk'] = (call, signal) => persist(call, signal, mayRepeat);
   const ask: Caller['ask'] = async (call, signal) => {
     const answer = await tryAsk(call, signal);
-    if (answer.kind === 'failed') throw toError(answer.failure, call.what);
+    if (answer.kind === 'failed') throw toError(answer.failure, call);
     return answer.reply;
   };
   return {

@@ -207,7 +207,7 @@ describe('what it believes', () => {
     at.woken.length = 0;
     at.region.down = true;
     await at.pass(5 * MINUTE);
-    expect(at.observer.state).toMatchObject({ kind: 'failing', error: { code: 'MAAS_OUTCOME_UNKNOWN' } });
+    expect(at.observer.state).toMatchObject({ kind: 'failing', error: { code: 'MAAS_UNREACHABLE' } });
     expect(at.observer.machines('c1')[0]?.machine?.status).toBe('deployed');
     expect(at.woken).toEqual([['c1', 'c2']]);
     at.region.down = false;
