@@ -32,7 +32,8 @@ const TIMEOUTS = {
   kubernetesAPICall: '3m0s',
   etcdAPICall: '2m0s',
   tlsBootstrap: '10m0s',
-  discovery: '10m0s',
+  // Until its token is granted a machine waits here for its turn: five control-plane nodes join one by one.
+  discovery: '1h0m0s',
 };
 /** kubeadm: a node's range is at most 16 bits longer than the cluster's. */
 const MAX_SPREAD_BITS = 16;

@@ -1,0 +1,215 @@
+/**
+ * Empties a node by evictions, one pass at a time: the caller decides how long to go on and when to force. A pass
+ * lists the node's pods anew, so it is safe after any crash. PodDisruptionBudgets are respected unless forced.
+ */
+import { PcgError } from '../base/errors.ts';
+import type { KubeClient, KubeObject } from './client.ts';
+import { asRecord, readStatus, statusError } from './errors.ts';
+
+/** After this time without success the node is emptied by force (`force: true`); a default, not a rule. */
+export const DRAIN_TIMEOUT_MS = 15 * 60 * 1000;
+/** Pause between passes. */
+export const DRAIN_PAUSE_MS = 10_000;
+/** Detaching volumes is waited for this long; the machine goes anyway after it. */
+export const VOLUME_DETACH_TIMEOUT_MS = 5 * 60 * 1000;
+/** Evictions under way at once: enough to be quick, few enough not to flood admission webhooks. */
+const PARALLEL_EVICTIONS = 8;
+/** Nobody on an unreachable node can end a pod gracefully. */
+const UNREACHABLE_GRACE_SECONDS = 1;
+const FORCED_GRACE_SECONDS = 30;
+/** Label of Cluster API, which people may know: `skip` leaves a pod, `wait-completed` waits for its end. */
+const DRAIN_LABEL = 'cluster.x-k8s.io/drain';
+
+export interface DrainOptions {
+  /** The node's Ready condition is Unknown: its pods cannot report their end. */
+  readonly unreachable: boolean;
+  /** Deletes pods instead of asking; for when the patience is over. */
+  readonly force: boolean;
+  /** Wall clock, milliseconds. */
+  readonly nowMs: number;
+}
+
+export interface PodName {
+  readonly namespace: string;
+  readonly name: string;
+}
+
+export type DrainOutcome =
+  /** Nothing is left that would have to go. */
+  | { readonly kind: 'drained' }
+  | {
+      readonly kind: 'draining';
+      /** Pods that are ending or were just evicted. */
+      readonly leaving: readonly PodName[];
+      /** Pods that something holds back, with the reason in the cluster's words. */
+      readonly blocked: readonly (PodName & { readonly reason: BlockReason; readonly message: string })[];
+    };
+
+export type BlockReason =
+  /** A PodDisruptionBudget allows no eviction now. */
+  | 'disruption-budget'
+  /** Several budgets match one pod: the API server refuses for ever. */
+  | 'conflicting-budgets'
+  /** The pod asked to be waited for. */
+  | 'wait-completed'
+  /** The API server is busy. */
+  | 'throttled';
+
+/** One pass over all pods of `nodeName`. Throws typed errors when the API server itself fails. */
+export async function drainPass(
+  client: KubeClient,
+  nodeName: string,
+  options: DrainOptions,
+  signal: AbortSignal,
+): Promise<DrainOutcome> {
+  const selector = encodeURIComponent(`spec.nodeName=${nodeName}`);
+  const { items } = await client.list(`/api/v1/pods?fieldSelector=${selector}`, signal);
+  const daemonSets = await existingDaemonSets(client, items, signal);
+  const leaving: PodName[] = [];
+  const blocked: (PodName & { reason: BlockReason; message: string })[] = [];
+  const evict: KubeObject[] = [];
+  for (const pod of items) {
+    const verdict = judgePod(pod, daemonSets, options);
+    if (verdict === 'evict') evict.push(pod);
+    else if (verdict === 'leaving') leaving.push(nameOf(pod));
+    else if (verdict === 'wait')
+      blocked.push({ ...nameOf(pod), reason: 'wait-completed', message: 'asks to be waited for' });
+  }
+  for (let start = 0; start < evict.length; start += PARALLEL_EVICTIONS) {
+    const batch = evict.slice(start, start + PARALLEL_EVICTIONS);
+    const results = await Promise.all(batch.map((pod) => removePod(client, pod, options, signal)));
+    for (const [index, result] of results.entries()) {
+      const pod = batch[index];
+      if (pod === undefined || result === 'gone') continue;
+      if (result === 'leaving') leaving.push(nameOf(pod));
+      else blocked.push({ ...nameOf(pod), ...result });
+    }
+  }
+  return leaving.length === 0 && blocked.length === 0
+    ? { kind: 'drained' }
+    : { kind: 'draining', leaving, blocked };
+}
+
+/** Volumes that are still attached to the node; empty = the machine can go without hurting storage. */
+export async function attachedVolumes(
+  client: KubeClient,
+  nodeName: string,
+  signal: AbortSignal,
+): Promise<string[]> {
+  const { items } = await client.list('/apis/storage.k8s.io/v1/volumeattachments', signal);
+  return items
+    .filter((item) => asRecord(item['spec'])['nodeName'] === nodeName)
+    .map((item) => item.metadata.name);
+}
+
+type PodVerdict = 'ignore' | 'evict' | 'leaving' | 'wait';
+
+/** What draining has to do about one pod. Pods with local data and pods without controller go too. */
+export function judgePod(
+  pod: KubeObject,
+  daemonSets: ReadonlySet<string>,
+  options: Pick<DrainOptions, 'unreachable' | 'force' | 'nowMs'>,
+): PodVerdict {
+  const { annotations, labels, deletionTimestamp } = pod.metadata;
+  const phase = asRecord(pod['status'])['phase'];
+  if (phase === 'Succeeded' || phase === 'Failed') return 'ignore';
+  if (annotations?.['kubernetes.io/config.mirror'] !== undefined) return 'ignore'; // a static pod: the kubelet's own
+  const owner = daemonSetOf(pod);
+  // Its DaemonSet would put it back at once; only an orphan has to go.
+  if (owner !== undefined && daemonSets.has(owner)) return 'ignore';
+  if (labels?.[DRAIN_LABEL] === 'skip') return 'ignore';
+  if (deletionTimestamp !== undefined) {
+    const endedMs = Date.parse(deletionTimestamp) + UNREACHABLE_GRACE_SECONDS * 1000;
+    return options.unreachable && options.nowMs > endedMs ? 'ignore' : 'leaving';
+  }
+  if (labels?.[DRAIN_LABEL] === 'wait-completed' && !options.force) return 'wait';
+  return 'evict';
+}
+
+/** `namespace/name` of the owning DaemonSet. */
+function daemonSetOf(pod: KubeObject): string | undefined {
+  const owners = pod.metadata['ownerReferences'];
+  if (!Array.isArray(owners)) return undefined;
+  const owner = owners
+    .map(asRecord)
+    .find((entry) => entry['controller'] === true && entry['kind'] === 'DaemonSet');
+  return owner === undefined ? undefined : `${pod.metadata.namespace}/${String(owner['name'])}`;
+}
+
+async function existingDaemonSets(client: KubeClient, pods: readonly KubeObject[], signal: AbortSignal) {
+  const named = new Set(pods.flatMap((pod) => daemonSetOf(pod) ?? []));
+  const existing = new Set<string>();
+  for (const owner of named) {
+    const [namespace = '', name = ''] = owner.split('/').map(encodeURIComponent);
+    if (await client.get(`/apis/apps/v1/namespaces/${namespace}/daemonsets/${name}`, signal))
+      existing.add(owner);
+  }
+  return existing;
+}
+
+type Removal = 'gone' | 'leaving' | { readonly reason: BlockReason; readonly message: string };
+
+async function removePod(
+  client: KubeClient,
+  pod: KubeObject,
+  options: DrainOptions,
+  signal: AbortSignal,
+): Promise<Removal> {
+  const { namespace, name } = nameOf(pod);
+  const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(name)}`;
+  const grace = options.unreachable
+    ? UNREACHABLE_GRACE_SECONDS
+    : options.force
+      ? FORCED_GRACE_SECONDS
+      : undefined;
+  const deleteOptions = {
+    ...(grace === undefined ? {} : { gracePeriodSeconds: grace }),
+    // A StatefulSet's pod of the same name may meanwhile live on another node: that one must stay.
+    ...(pod.metadata.uid === undefined ? {} : { preconditions: { uid: pod.metadata.uid } }),
+  };
+  const answer = options.force
+    ? await client.request(
+        { method: 'DELETE', path, body: { apiVersion: 'v1', kind: 'DeleteOptions', ...deleteOptions } },
+        signal,
+      )
+    : await client.request(
+        {
+          method: 'POST',
+          path: `${path}/eviction`,
+          body: { apiVersion: 'policy/v1', kind: 'Eviction', metadata: { namespace, name }, deleteOptions },
+        },
+        signal,
+      );
+  return judgeAnswer(answer.status, answer.body, `evict ${namespace}/${name}`);
+}
+
+function judgeAnswer(status: number, body: unknown, what: string): Removal {
+  if (status >= 200 && status <= 299) return 'leaving';
+  if (status === 404) return 'gone';
+  const said = readStatus(body);
+  const because = (reason: string) => said.causes.some((cause) => cause.reason === reason);
+  if (status === 409) return 'gone'; // the precondition failed: this pod is not there any more
+  if (status === 403 && because('NamespaceTerminating')) return 'leaving';
+  if (status === 429)
+    return { reason: because('DisruptionBudget') ? 'disruption-budget' : 'throttled', message: said.message };
+  // The eviction handler answers 500 when it finds more than one budget; other 500s are of the server itself.
+  if (status === 500 && said.reason === 'InternalError' && said.causes.length === 0 && said.message !== '')
+    return { reason: 'conflicting-budgets', message: said.message };
+  throw statusError(status, body, what);
+}
+
+function nameOf(pod: KubeObject): PodName {
+  return { namespace: pod.metadata.namespace ?? 'default', name: pod.metadata.name };
+}
+
+/** The error for a drain whose time is over: names what blocks. */
+export function drainBlocked(
+  nodeName: string,
+  outcome: Extract<DrainOutcome, { kind: 'draining' }>,
+): PcgError {
+  const first = outcome.blocked[0];
+  const why = first === undefined ? 'pods do not end' : `${first.namespace}/${first.name}: ${first.message}`;
+  return new PcgError('DRAIN_BLOCKED', `draining ${nodeName} does not finish: ${why}`, {
+    details: { node: nodeName, blocked: outcome.blocked.slice(0, 20), leaving: outcome.leaving.slice(0, 20) },
+  });
+}
