@@ -151,9 +151,11 @@ export class MaasApi {
           if (!handler || call.method !== 'GET') return unrecognised(call.method, op);
           return handler(call);
         });
-      default:
-        return forbidden();
+      case 'yes':
+      case undefined:
+        break;
     }
+    return forbidden();
   }
 
   #run(resource: Resource, call: Call, op: string | undefined): Promise<Reply> | Reply {

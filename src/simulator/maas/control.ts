@@ -2,6 +2,7 @@
  * The simulator's own door beside /MAAS: the ledger, faults at run time, and forcing machines into states
  * that a test or a training needs. No credentials: whoever reaches the simulator owns it.
  */
+import { z } from 'zod';
 import { FaultSyntaxError, faultCatalogue, parseFault, type Faults } from './faults.ts';
 import type { MachineLife } from './life.ts';
 import type { Machine } from './model.ts';
@@ -50,38 +51,39 @@ const POWERED = new Set([
   'testing',
 ]);
 
-interface Forced {
-  readonly status?: unknown;
-  readonly owner?: unknown;
-  readonly power?: unknown;
-  readonly locked?: unknown;
-  readonly previousStatus?: unknown;
-  readonly osystem?: unknown;
-  readonly distroSeries?: unknown;
-  readonly errorDescription?: unknown;
-}
+const StatusSchema = z.string().refine(isStatus);
+
+const ForcedSchema = z.object({
+  status: StatusSchema,
+  owner: z.string().nullable().optional(),
+  power: z.enum(['on', 'off']).optional(),
+  locked: z.boolean().default(false),
+  previousStatus: StatusSchema.default('ready'),
+  osystem: z.string().default(''),
+  distroSeries: z.string().default(''),
+  errorDescription: z.string().default(''),
+});
 
 /** Writes the status straight into the books, past every rule, like an administrator with SQL. */
-function force({ region, life }: ControlOptions, machine: Machine, wanted: Forced): Reply {
-  const { status } = wanted;
-  if (typeof status !== 'string' || !isStatus(status))
-    return problem(400, `unknown status: ${String(status)}`);
+function force({ region, life }: ControlOptions, machine: Machine, body: string): Reply {
+  const parsed = ForcedSchema.safeParse(parseJson(body));
+  if (!parsed.success) return problem(400, z.prettifyError(parsed.error));
+  const { status, owner, power, previousStatus, ...rest } = parsed.data;
   life.interrupt(machine);
   life.halt(machine);
   region.releaseAutoIps(machine);
-  machine.status = status;
-  const owner = wanted.owner === undefined ? (UNOWNED.has(status) ? null : 'admin') : wanted.owner;
-  machine.owner = typeof owner === 'string' ? owner : null;
-  const power = wanted.power ?? (POWERED.has(status) ? 'on' : 'off');
-  machine.powerState = power === 'on' ? 'on' : 'off';
-  machine.bmcPower = machine.powerState;
-  machine.locked = wanted.locked === true;
-  const previous = typeof wanted.previousStatus === 'string' ? wanted.previousStatus : 'ready';
-  machine.previousStatus = isStatus(previous) ? previous : 'ready';
-  machine.osystem = String(wanted.osystem ?? '');
-  machine.distroSeries = String(wanted.distroSeries ?? '');
-  machine.errorDescription = String(wanted.errorDescription ?? '');
-  return reply(200, { systemId: machine.systemId, status, owner: machine.owner, power: machine.powerState });
+  const forced = power ?? (POWERED.has(status) ? 'on' : 'off');
+  Object.assign(machine, rest, { status, previousStatus, powerState: forced, bmcPower: forced });
+  machine.owner = owner === undefined ? (UNOWNED.has(status) ? null : 'admin') : owner;
+  return reply(200, { systemId: machine.systemId, status, owner: machine.owner, power: forced });
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Things that happen to hardware. */
@@ -172,7 +174,7 @@ export function createControl(options: ControlOptions): (request: ControlRequest
       region.machines.get(id) ?? [...region.machines.values()].find((one) => one.hostname === id);
     if (!machine) return problem(404, `no machine ${id}`);
     options.changed();
-    if (what === 'force') return force(options, machine, JSON.parse(request.body || '{}') as Forced);
+    if (what === 'force') return force(options, machine, request.body);
     return happen(options, machine, what);
   };
 }

@@ -26,7 +26,8 @@ export function chooseImage(
 ): ChosenImage {
   const complete = region.images.filter((image) => image.complete);
   const series =
-    wanted || `${region.config.get('default_osystem')}/${region.config.get('default_distro_series')}`;
+    wanted ||
+    [region.config.get('default_osystem'), region.config.get('default_distro_series')].map(String).join('/');
   const number = region.flavour.seriesAliases ? SERIES_NUMBERS[series.replace(/^ubuntu\//, '')] : undefined;
   const names = number ? [`ubuntu/${number}`] : [series, `ubuntu/${series}`, `custom/${series}`];
   const named = complete.filter((image) => names.includes(requestName(image)));

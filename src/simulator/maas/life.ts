@@ -28,6 +28,11 @@ const TEST_MS = 5 * MINUTE;
 
 const ABORT_POWER_TEXT = 'Unable to power control the node. Please check power credentials.';
 
+interface AbortTarget {
+  readonly event: string;
+  readonly to: Status;
+}
+
 export interface LifeOptions {
   readonly region: Region;
   readonly pace: Pace;
@@ -66,7 +71,7 @@ export class MachineLife {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopped.abort(new Error('the simulator stops'));
-    for (const systemId of [...this.#booted.keys()]) this.#haltById(systemId);
+    for (const systemId of this.#booted.keys()) this.#haltById(systemId);
     await Promise.allSettled(this.#running);
   }
 
@@ -444,19 +449,14 @@ export class MachineLife {
   }
 
   /** After `abort`: the machine goes off and back to where it came from. */
-  abortTarget(machine: Machine): { readonly event: string; readonly to: Status } | undefined {
-    switch (machine.status) {
-      case 'deploying':
-        return { event: 'Aborted deployment', to: 'allocated' };
-      case 'commissioning':
-        return { event: 'Aborted commissioning', to: 'new' };
-      case 'testing':
-        return { event: 'Aborted testing', to: machine.previousStatus };
-      case 'disk_erasing':
-        return { event: 'Aborted disk erasing', to: 'failed_disk_erasing' };
-      default:
-        return undefined;
-    }
+  abortTarget(machine: Machine): AbortTarget | undefined {
+    const targets: Partial<Record<Status, AbortTarget>> = {
+      deploying: { event: 'Aborted deployment', to: 'allocated' },
+      commissioning: { event: 'Aborted commissioning', to: 'new' },
+      testing: { event: 'Aborted testing', to: machine.previousStatus },
+      disk_erasing: { event: 'Aborted disk erasing', to: 'failed_disk_erasing' },
+    };
+    return targets[machine.status];
   }
 
   finishAbort(machine: Machine, to: Status): void {

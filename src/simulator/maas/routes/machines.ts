@@ -78,7 +78,7 @@ function noMatch(constraints: Constraints, form: Form): never {
 
 /** The machine that MAAS picks: the smallest that fits, or what a fault makes of it. */
 function choose(call: Call, constraints: Constraints, form: Form): Machine {
-  const { region, site } = call;
+  const { site } = call;
   const subject = `${call.user.username} ${form.get('agent_name') ?? ''} ${constraints.resolved}`;
   const ready = visible(call).filter((machine) => mayTake(call, machine));
   const fitting = ready
