@@ -1,0 +1,185 @@
+/**
+ * All conditions of a cluster, computed in this one file from record and picture. A condition keeps its
+ * transition time while its status stays. What could not be observed is Unknown, never the last good value.
+ */
+import type { ClusterDocument } from '../contract/cluster.ts';
+import type { Condition, ConditionReason, ConditionType } from '../contract/conditions.ts';
+import { endpointAddress, type ClusterRecord } from './model.ts';
+import type { Observed } from './observed.ts';
+import { sceneOf, type PlanInput, wantedPacks } from './plan.ts';
+import { rolloutPlan } from './rollout.ts';
+import type { NodeSituation } from './situation.ts';
+
+type Verdict = readonly [status: 'True' | 'False' | 'Unknown', reason: ConditionReason, message: string];
+
+export function computeConditions(input: PlanInput, previous: readonly Condition[]): Condition[] {
+  const { document, record, observed } = input;
+  const scene = sceneOf(input);
+  const staying = scene.nodes.filter(({ node }) => node.intent.kind === 'keep');
+  const verdicts: [ConditionType, Verdict][] = [
+    ['MachinesAllocated', allocated(document, staying)],
+    ['EndpointReady', endpointReady(record)],
+    ['InfrastructureReady', infrastructure(document, staying)],
+    ['ControlPlaneInitialized', initialized(record)],
+    ['NetworkReady', packs(document, record, 'cni')],
+    ['ControlPlaneReady', nodesReady(document, staying, 'control-plane', record, observed)],
+    ['WorkersReady', nodesReady(document, staying, 'worker', record, observed)],
+    ['AddonsReady', packs(document, record, 'addon')],
+    ['CertificatesValid', certificates(record, observed.now)],
+    ['Available', available(record, observed)],
+    ['UpToDate', upToDate(input, scene.nodes)],
+    ['Deleting', deleting(record, scene.nodes)],
+  ];
+  const before = new Map(previous.map((condition) => [condition.type, condition]));
+  return verdicts.map(([type, [status, reason, message]]) => {
+    const old = before.get(type);
+    const lastTransitionTime =
+      old?.status === status ? old.lastTransitionTime : new Date(observed.now).toISOString();
+    return { type, status, reason, message, lastTransitionTime };
+  });
+}
+
+function wanted(document: ClusterDocument, role?: 'control-plane' | 'worker'): number {
+  return document.spec.pools
+    .filter((pool) => role === undefined || pool.role === role)
+    .reduce((sum, pool) => sum + pool.size, 0);
+}
+
+function allocated(document: ClusterDocument, nodes: readonly NodeSituation[]): Verdict {
+  const total = wanted(document);
+  const lost = nodes.filter(({ situation }) => situation.kind === 'lost').length;
+  const held = nodes.filter(
+    ({ node, situation }) => node.claim.kind === 'held' && situation.kind !== 'lost',
+  ).length;
+  const message = `${held} of ${total} machines are allocated`;
+  if (lost > 0) return ['False', 'Degraded', `${lost} machines are no longer ours in MAAS`];
+  return held >= total ? ['True', 'Succeeded', message] : ['False', 'WaitingForMachines', message];
+}
+
+function endpointReady(record: ClusterRecord): Verdict {
+  const address = endpointAddress(record.endpoint);
+  if (address) return ['True', 'Succeeded', `${address.host}:${address.port}`];
+  if (record.endpoint.kind === 'released') return ['False', 'ReleasingMachines', 'the address was released'];
+  return ['False', 'WaitingForEndpoint', 'the address is not reserved yet'];
+}
+
+const RUNNING_OS: ReadonlySet<string> = new Set(['booted', 'joined', 'ready', 'unobserved', 'vanished']);
+
+function infrastructure(document: ClusterDocument, nodes: readonly NodeSituation[]): Verdict {
+  const total = wanted(document);
+  const unknown = nodes.filter(({ situation }) => situation.kind === 'unknown').length;
+  const up = nodes.filter(({ situation }) => RUNNING_OS.has(situation.kind)).length;
+  const failed = nodes.find(({ node }) => node.failure !== undefined);
+  if (failed) return ['False', 'Failed', `${failed.node.name}: ${failed.node.failure?.message ?? ''}`];
+  const message = `${up} of ${total} machines run their operating system`;
+  if (up >= total) return ['True', 'Succeeded', message];
+  return unknown > 0
+    ? ['Unknown', 'Stale', `${unknown} machines were not observed recently`]
+    : ['False', 'WaitingForDeploy', message];
+}
+
+function initialized(record: ClusterRecord): Verdict {
+  return record.initializedAt === undefined
+    ? ['False', 'WaitingForBootstrap', 'no API server is configured yet']
+    : ['True', 'Succeeded', 'the first API server was configured'];
+}
+
+function packs(document: ClusterDocument, record: ClusterRecord, layer: 'cni' | 'addon'): Verdict {
+  const own = wantedPacks(document).filter((pack) => pack.layer === layer);
+  if (own.length === 0) return ['True', 'NotRequested', 'the profile has none'];
+  const waiting = own.filter((pack) => record.packs[pack.name]?.readyAt === undefined);
+  const [first] = waiting;
+  if (!first) return ['True', 'Succeeded', `${own.map((pack) => pack.name).join(', ')} available`];
+  const task = record.packs[first.name]?.task;
+  if (task?.error) return ['False', 'Failed', task.error.message];
+  const reason = record.initializedAt === undefined ? 'WaitingForControlPlane' : 'InProgress';
+  return ['False', reason, `${first.name} is not available yet`];
+}
+
+function nodesReady(
+  document: ClusterDocument,
+  nodes: readonly NodeSituation[],
+  role: 'control-plane' | 'worker',
+  record: ClusterRecord,
+  observed: Observed,
+): Verdict {
+  const total = wanted(document, role);
+  if (total === 0) return ['True', 'NotRequested', 'no such nodes wanted'];
+  const own = nodes.filter(({ node }) => node.role === role);
+  const ready = own.filter(({ situation }) => situation.kind === 'ready').length;
+  const message = `${ready} of ${total} nodes are Ready`;
+  if (ready >= total) return ['True', 'Succeeded', message];
+  if (record.initializedAt !== undefined && observed.kube.kind !== 'reachable')
+    return ['Unknown', 'Unreachable', 'the API server does not answer'];
+  return [
+    'False',
+    record.initializedAt === undefined ? 'WaitingForControlPlane' : 'WaitingForNodes',
+    message,
+  ];
+}
+
+/** Warn this long before: a month is time enough for any change window. */
+export const EXPIRY_WARNING_MS = 30 * 24 * 60 * 60 * 1000;
+
+function certificates(record: ClusterRecord, now: number): Verdict {
+  const expires = record.certificatesExpireAt;
+  if (record.pki === undefined) return ['Unknown', 'Pending', 'no keys yet'];
+  if (expires === undefined) return ['True', 'Succeeded', 'made by the gateway'];
+  const text = `first certificate expires ${new Date(expires).toISOString()}`;
+  if (expires <= now) return ['False', 'Failed', text];
+  return expires - now < EXPIRY_WARNING_MS ? ['True', 'Expiring', text] : ['True', 'Succeeded', text];
+}
+
+function available(record: ClusterRecord, observed: Observed): Verdict {
+  if (record.initializedAt === undefined) return ['False', 'WaitingForControlPlane', 'no API server yet'];
+  switch (observed.kube.kind) {
+    case 'none':
+      return ['False', 'WaitingForControlPlane', 'no API server yet'];
+    case 'unreachable':
+      return ['Unknown', 'Unreachable', observed.kube.reason];
+    case 'reachable':
+      return observed.kube.endpoint
+        ? ['True', 'Succeeded', 'the API answers through the endpoint']
+        : ['False', 'WaitingForEndpoint', 'the API answers on a node, but not through the endpoint'];
+  }
+}
+
+function upToDate(input: PlanInput, nodes: readonly NodeSituation[]): Verdict {
+  const { document, record } = input;
+  const rollout = rolloutPlan({ document, record, nodes });
+  if (rollout) {
+    const approved = record.rollout?.plan === rollout.plan && record.rollout.approvedAt !== undefined;
+    const message = `${rollout.steps.length} nodes are to be replaced`;
+    return ['False', approved ? 'RollingOut' : 'WaitingForApproval', message];
+  }
+  for (const pool of document.spec.pools) {
+    const count = nodes.filter(({ node }) => node.pool === pool.name && node.intent.kind === 'keep').length;
+    if (count < pool.size)
+      return ['False', 'ScalingUp', `pool ${pool.name} has ${count} of ${pool.size} nodes`];
+    if (count > pool.size)
+      return ['False', 'ScalingDown', `pool ${pool.name} has ${count} nodes, ${pool.size} wanted`];
+  }
+  if (nodes.some(({ node }) => node.intent.kind === 'remove'))
+    return ['False', 'ScalingDown', 'nodes are leaving'];
+  return ['True', 'Succeeded', 'every node runs the wanted specification'];
+}
+
+function deleting(record: ClusterRecord, nodes: readonly NodeSituation[]): Verdict {
+  switch (record.stage.kind) {
+    case 'deleting': {
+      const left = nodes.filter(
+        ({ situation }) => situation.kind !== 'released' && situation.kind !== 'unclaimed',
+      ).length;
+      return [
+        'True',
+        record.stage.reason === 'abort' ? 'Aborting' : 'ReleasingMachines',
+        `${left} machines are still to be released`,
+      ];
+    }
+    case 'deleted':
+      return ['True', 'Succeeded', 'deleted'];
+    case 'provisioning':
+    case 'running':
+      return ['False', 'NotRequested', ''];
+  }
+}

@@ -1,0 +1,40 @@
+/**
+ * How long tasks took at this site (X13): the last durations per account and task, for expected ends and for
+ * "slower than usual". Kept in the collection `history`; losing it costs only estimates.
+ */
+import { COLLECTIONS, type Records } from '../store/records.ts';
+
+/** Enough for a stable median, few enough that a hardware change shows within days. */
+const KEPT = 50;
+/** Below this many samples nothing is claimed to be usual. */
+const LEAST_SAMPLES = 3;
+/** Slower than this times the median is worth saying. */
+const SLOW_FACTOR = 2;
+
+export interface History {
+  /** Median in milliseconds; undefined with too few samples. */
+  usualMs(task: string): number | undefined;
+  isSlow(task: string, elapsedMs: number): boolean;
+  add(task: string, ms: number): Promise<void>;
+}
+
+export async function loadHistory(records: Records, account: string): Promise<History> {
+  const stored = await records.get<Record<string, number[]>>(COLLECTIONS.history, account);
+  const samples = new Map<string, number[]>(Object.entries(stored?.value ?? {}));
+  const usualMs = (task: string): number | undefined => {
+    const own = samples.get(task);
+    if (!own || own.length < LEAST_SAMPLES) return undefined;
+    return [...own].sort((a, b) => a - b)[Math.floor(own.length / 2)];
+  };
+  return {
+    usualMs,
+    isSlow(task, elapsedMs) {
+      const usual = usualMs(task);
+      return usual !== undefined && elapsedMs > usual * SLOW_FACTOR;
+    },
+    async add(task, ms) {
+      samples.set(task, [...(samples.get(task) ?? []), ms].slice(-KEPT));
+      await records.put(COLLECTIONS.history, account, Object.fromEntries(samples));
+    },
+  };
+}

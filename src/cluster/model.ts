@@ -1,0 +1,283 @@
+/**
+ * The gateway's working record of one cluster, kept in the collection `clusters` under the cluster's id.
+ * It holds what cannot be observed: keys, intents, names, attempts. What can be observed (machine states,
+ * Nodes) is never stored, so a restart cannot believe old facts. Times are milliseconds of the wall clock.
+ */
+import type { ClusterStatus } from '../contract/cluster.ts';
+import type { ProblemDetails } from '../contract/errors.ts';
+import type { ClusterPki } from '../kube/pki.ts';
+import type { Stamp } from './ownership.ts';
+
+/** A node's hold on a MAAS machine. Each variant holds exactly what exists in it. */
+export type Claim =
+  | { readonly kind: 'none' }
+  /** Written before allocate is called: whatever became of the call is found by this stamp. */
+  | { readonly kind: 'claiming'; readonly systemId: string; readonly stamp: Stamp; readonly since: number }
+  | {
+      readonly kind: 'held';
+      readonly systemId: string;
+      readonly hostname: string;
+      readonly zone: string;
+      readonly stamp: Stamp;
+      readonly since: number;
+    }
+  | {
+      readonly kind: 'releasing';
+      readonly systemId: string;
+      readonly hostname: string;
+      readonly zone: string;
+      readonly stamp: Stamp;
+      readonly since: number;
+    }
+  | { readonly kind: 'released'; readonly systemId: string; readonly hostname: string; readonly at: number };
+
+export type RemovalReason = 'scale-down' | 'outdated' | 'failed' | 'requested' | 'unhealthy' | 'lost';
+
+export type NodeIntent =
+  | { readonly kind: 'keep' }
+  /** Leaves the cluster: cordon, drain, etcd member, release, Node object; then the record goes too. */
+  | { readonly kind: 'remove'; readonly reason: RemovalReason; readonly since: number };
+
+export const NODE_TASKS = ['allocate', 'deploy', 'bootstrap', 'node-ready', 'drain', 'release'] as const;
+export type NodeTask = (typeof NODE_TASKS)[number];
+export const CLUSTER_TASKS = [
+  'check-placement',
+  'reserve-endpoint',
+  'initialize-control-plane',
+  'apply-cni',
+  'apply-addons',
+  'release-endpoint',
+] as const;
+export type ClusterTask = (typeof CLUSTER_TASKS)[number];
+
+export interface TaskRecord {
+  readonly state: 'running' | 'waiting' | 'retrying' | 'succeeded' | 'failed' | 'cancelled';
+  readonly attempt: number;
+  readonly startedAt: number;
+  readonly finishedAt?: number;
+  readonly nextAttemptAt?: number;
+  readonly waitingFor?: string;
+  readonly error?: ProblemDetails;
+}
+
+export interface NodeToken {
+  readonly id: string;
+  readonly secret: string;
+  /** When the API server learnt it: the node's turn to join. */
+  readonly grantedAt?: number;
+  readonly expiresAt?: number;
+  readonly revokedAt?: number;
+}
+
+export interface NodeRecord {
+  readonly name: string;
+  readonly pool: string;
+  readonly role: 'control-plane' | 'worker';
+  readonly createdAt: number;
+  /** The node that runs `kubeadm init`. Only while the control plane is not initialised. */
+  readonly init: boolean;
+  readonly intent: NodeIntent;
+  readonly claim: Claim;
+  readonly token: NodeToken;
+  /** What the machine was deployed with; differs from the wanted template = outdated. */
+  readonly template?: string;
+  readonly kubernetesVersion?: string;
+  /** MAAS event id at the time of deploy: older events belong to the machine's earlier lives. */
+  readonly deployEventsAfter?: number;
+  /** Set by the observation that saw it first; never unset. */
+  readonly deployedAt?: number;
+  readonly joinedAt?: number;
+  readonly readyAt?: number;
+  readonly unhealthySince?: number;
+  readonly powerCycledAt?: number;
+  readonly drainedAt?: number;
+  readonly etcdRemovedAt?: number;
+  readonly maintenance: boolean;
+  readonly tasks: Partial<Record<NodeTask, TaskRecord>>;
+  /** The machine failed for this reason; evidence is in the events. */
+  readonly failure?: ProblemDetails;
+}
+
+export type EndpointRecord =
+  | { readonly kind: 'none' }
+  /** Written before MAAS is asked for this address. */
+  | { readonly kind: 'reserving'; readonly ip: string; readonly subnetCidr: string }
+  | {
+      readonly kind: 'vip';
+      readonly host: string;
+      readonly port: number;
+      readonly subnetCidr: string;
+    }
+  | {
+      readonly kind: 'dns';
+      readonly host: string;
+      readonly port: number;
+      readonly addresses: readonly string[];
+    }
+  | { readonly kind: 'external'; readonly host: string; readonly port: number }
+  | { readonly kind: 'released' };
+
+export interface PackRecord {
+  /** Hash of what was applied. */
+  readonly hash: string;
+  readonly appliedAt: number;
+  readonly readyAt?: number;
+  readonly task: TaskRecord;
+}
+
+export type Stage =
+  | { readonly kind: 'provisioning'; readonly since: number }
+  | { readonly kind: 'running'; readonly since: number }
+  | { readonly kind: 'deleting'; readonly since: number; readonly reason: 'delete' | 'abort' | 'force' }
+  | { readonly kind: 'deleted'; readonly at: number };
+
+export interface RolloutRecord {
+  /** Hash of what would move; an approval names it. */
+  readonly plan: string;
+  readonly approvedAt?: number;
+}
+
+export interface ClusterRecord {
+  readonly schema: 1;
+  readonly id: string;
+  readonly name: string;
+  readonly account: string;
+  readonly createdAt: number;
+  /** Newest generation acted upon. */
+  readonly generation: number;
+  readonly stage: Stage;
+  readonly pki?: ClusterPki;
+  readonly endpoint: EndpointRecord;
+  readonly placementCheckedAt?: number;
+  readonly initializedAt?: number;
+  readonly kubeVipAccessAt?: number;
+  readonly nodes: readonly NodeRecord[];
+  readonly tasks: Partial<Record<ClusterTask, TaskRecord>>;
+  readonly packs: Readonly<Record<string, PackRecord>>;
+  /** Failed machines replaced since provisioning began or since the last `retry`. */
+  readonly replacements: number;
+  /** Ids of one-off actions that were acted on, newest last. */
+  readonly actions: readonly string[];
+  readonly rollout?: RolloutRecord;
+  /** kubeadm-config was rewritten for this Kubernetes version. */
+  readonly controlPlaneVersion?: string;
+  /** kube-proxy was moved to this version. */
+  readonly kubeProxyVersion?: string;
+  readonly certificatesExpireAt?: number;
+  readonly rotateRequestedAt?: number;
+  readonly policies: Readonly<Record<string, PolicyRecord>>;
+  /** Why it is Failed; cleared by progress, `retry` or a new generation. */
+  readonly problem?: ProblemDetails;
+  /** Key of the step that failed with `problem`; its success clears it. */
+  readonly problemStep?: string;
+  readonly leftovers: ClusterStatus['leftovers'];
+}
+
+export interface PolicyRecord {
+  readonly state: TaskRecord['state'];
+  /** Asked for by the user, outside its schedule. */
+  readonly requestedAt?: number;
+  readonly lastRunAt?: number;
+  readonly startedAt?: number;
+  readonly summary: Readonly<Record<string, unknown>>;
+  readonly error?: ProblemDetails;
+}
+
+export const ACTIONS_KEPT = 200;
+
+export function newClusterRecord(input: {
+  id: string;
+  name: string;
+  account: string;
+  generation: number;
+  now: number;
+}): ClusterRecord {
+  return {
+    schema: 1,
+    id: input.id,
+    name: input.name,
+    account: input.account,
+    createdAt: input.now,
+    generation: input.generation,
+    stage: { kind: 'provisioning', since: input.now },
+    endpoint: { kind: 'none' },
+    nodes: [],
+    tasks: {},
+    packs: {},
+    replacements: 0,
+    actions: [],
+    policies: {},
+    leftovers: [],
+  };
+}
+
+export function findNode(record: ClusterRecord, name: string): NodeRecord | undefined {
+  return record.nodes.find((node) => node.name === name);
+}
+
+/** The record with one node changed; unchanged when there is no such node (it was removed meanwhile). */
+export function withNode(
+  record: ClusterRecord,
+  name: string,
+  change: (node: NodeRecord) => NodeRecord,
+): ClusterRecord {
+  return { ...record, nodes: record.nodes.map((node) => (node.name === name ? change(node) : node)) };
+}
+
+/** The MAAS machine that a node holds, is trying to hold, or is giving back. */
+export function heldSystemId(node: NodeRecord): string | undefined {
+  switch (node.claim.kind) {
+    case 'none':
+    case 'released':
+      return undefined;
+    default:
+      return node.claim.systemId;
+  }
+}
+
+/** host:port of the API server for clients and nodes. */
+export function endpointAddress(endpoint: EndpointRecord): { host: string; port: number } | undefined {
+  switch (endpoint.kind) {
+    case 'vip':
+    case 'dns':
+    case 'external':
+      return { host: endpoint.host, port: endpoint.port };
+    case 'none':
+    case 'reserving':
+    case 'released':
+      return undefined;
+  }
+}
+
+/** Starts a task or its next attempt. */
+export function startTask(previous: TaskRecord | undefined, now: number): TaskRecord {
+  if (previous?.state === 'running' || previous?.state === 'waiting') return previous;
+  const again = previous?.state === 'retrying' || previous?.state === 'failed';
+  return {
+    state: 'running',
+    attempt: again ? previous.attempt + 1 : 1,
+    startedAt: again ? previous.startedAt : now,
+  };
+}
+
+export function finishTask(previous: TaskRecord | undefined, now: number): TaskRecord {
+  if (previous?.state === 'succeeded') return previous;
+  return {
+    state: 'succeeded',
+    attempt: previous?.attempt ?? 1,
+    startedAt: previous?.startedAt ?? now,
+    finishedAt: now,
+  };
+}
+
+export function failTask(
+  previous: TaskRecord | undefined,
+  now: number,
+  error: ProblemDetails,
+  nextAttemptAt?: number,
+): TaskRecord {
+  const base = { attempt: previous?.attempt ?? 1, startedAt: previous?.startedAt ?? now, error };
+  return nextAttemptAt === undefined
+    ? { ...base, state: 'failed', finishedAt: now }
+    : { ...base, state: 'retrying', nextAttemptAt };
+}

@@ -1,0 +1,28 @@
+/**
+ * What changes on a Node in place: labels and taints of its pool, and cordon for maintenance. Labels under
+ * node-role.kubernetes.io/ cannot be set by the kubelet itself, so the gateway sets all of them.
+ */
+import type { Pool } from '../contract/cluster.ts';
+import type { NodeRecord } from './model.ts';
+import type { KubeNode } from './observed.ts';
+import type { Scene } from './plan.ts';
+import type { Step } from './steps.ts';
+
+export function nodeAdjustments(scene: Scene, node: NodeRecord, kubeNode: KubeNode): Step[] {
+  if (!scene.endpointUp) return [];
+  const pool = scene.document.spec.pools.find((candidate) => candidate.name === node.pool);
+  if (pool && !carriesSettings(pool, kubeNode)) return [{ kind: 'adjust-node', node: node.name }];
+  if (node.maintenance && !kubeNode.unschedulable)
+    return [{ kind: 'cordon-node', node: node.name, on: true }];
+  return [];
+}
+
+export function carriesSettings(pool: Pool, kubeNode: KubeNode): boolean {
+  const labels = Object.entries(pool.labels).every(([key, value]) => kubeNode.labels[key] === value);
+  const taints = pool.taints.every((taint) =>
+    kubeNode.taints.some(
+      (own) => own.key === taint.key && own.effect === taint.effect && (own.value ?? '') === taint.value,
+    ),
+  );
+  return labels && taints;
+}

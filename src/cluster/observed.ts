@@ -1,0 +1,66 @@
+/**
+ * The picture that planning, conditions and progress look at: plain data, made by observe.ts. Absence is only
+ * believed when the picture is fresh; what could not be asked says so.
+ */
+import type { Machine } from '../maas/client.ts';
+
+/** A Node as far as decisions need it. */
+export interface KubeNode {
+  readonly name: string;
+  /** Last segment of the provider id. */
+  readonly systemId: string | undefined;
+  readonly ready: boolean;
+  /** kubelet's Ready condition is Unknown: the node controller lost it. */
+  readonly silent: boolean;
+  readonly controlPlane: boolean;
+  readonly unschedulable: boolean;
+  readonly version: string;
+  readonly internalIp: string | undefined;
+  readonly bootId: string | undefined;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly taints: readonly { readonly key: string; readonly value?: string; readonly effect: string }[];
+}
+
+export type KubeView =
+  /** No API server can exist yet. */
+  | { readonly kind: 'none' }
+  | { readonly kind: 'unreachable'; readonly reason: string }
+  | {
+      readonly kind: 'reachable';
+      /** The endpoint itself answers; false: only a node's own address does. */
+      readonly endpoint: boolean;
+      /** kubeadm-config and cluster-info exist: init has passed its late phases. */
+      readonly configured: boolean;
+      readonly nodes: readonly KubeNode[];
+    };
+
+export interface EtcdView {
+  readonly members: readonly {
+    readonly name: string;
+    readonly learner: boolean;
+    readonly healthy: boolean;
+  }[];
+}
+
+/** `machine` undefined: MAAS does not show it to this account. */
+export interface Reading {
+  readonly machine: Machine | undefined;
+  /** Wall clock of the reading, milliseconds. */
+  readonly at: number;
+}
+
+export interface Observed {
+  /** Wall clock, milliseconds. */
+  readonly now: number;
+  /** MAAS answers; false: machine states are what they were, and may be shown as Unknown. */
+  readonly maasUp: boolean;
+  /** By system id; only machines that this cluster's record names and that have been read. */
+  readonly machines: ReadonlyMap<string, Reading>;
+  /** System id -> text of MAAS's NODE_POST_INSTALL_EVENT_FAILED: the bootstrap script ended with an error. */
+  readonly bootstrapFailures: ReadonlyMap<string, string>;
+  readonly kube: KubeView;
+  /** Only asked for while control-plane membership changes. */
+  readonly etcd: EtcdView | undefined;
+  /** Ready machines that would fit, per pool; only asked for before an Expand-first rollout (X15). */
+  readonly spares: ReadonlyMap<string, number> | undefined;
+}

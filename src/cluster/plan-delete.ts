@@ -1,0 +1,32 @@
+/**
+ * Delete and abort: give everything back that carries our stamp, machines in parallel, then the endpoint,
+ * then forget. No drain, no etcd removal: the whole cluster goes. Force delete spends one short round on MAAS.
+ */
+import type { Scene } from './plan.ts';
+import type { Step } from './steps.ts';
+
+export function planDelete({ document, record, nodes }: Scene): Step[] {
+  const intent = document.intent;
+  if (record.stage.kind !== 'deleting') {
+    const reason =
+      intent.kind === 'delete' ? intent.reason : intent.kind === 'force-delete' ? 'force' : 'delete';
+    return [{ kind: 'begin-delete', reason }];
+  }
+  if (intent.kind === 'force-delete') return [{ kind: 'force-delete' }];
+  const steps = nodes.flatMap(({ node, situation }): Step[] => {
+    switch (situation.kind) {
+      case 'unclaimed':
+      case 'released':
+        return [];
+      case 'claiming':
+        return [{ kind: 'settle-claim', node: node.name }];
+      default:
+        // Whatever the machine is now: the executor asks MAAS whose it is before it touches it.
+        return [{ kind: 'release', node: node.name }];
+    }
+  });
+  if (steps.length > 0) return steps;
+  if (record.endpoint.kind !== 'none' && record.endpoint.kind !== 'released')
+    return [{ kind: 'release-endpoint' }];
+  return [{ kind: 'finish-delete' }];
+}

@@ -1,0 +1,207 @@
+/**
+ * The next step of one node: towards Ready for nodes that stay (planNode), out of the cluster for nodes that
+ * leave (planRemoval). Machines install in parallel from the start; who may join when is decided by granting
+ * bootstrap tokens, since kubeadm's discovery waits until its token is signed: workers as soon as the endpoint
+ * answers, control-plane nodes one after the other.
+ */
+import { ERROR_CODES, type ErrorCode, type ProblemDetails } from '../contract/errors.ts';
+import type { NodeRecord } from './model.ts';
+import type { Scene } from './plan.ts';
+import type { NodeSituation } from './situation.ts';
+import type { Step } from './steps.ts';
+import { nodeAdjustments } from './node-settings.ts';
+
+export function problem(code: ErrorCode, message: string, details?: Record<string, unknown>): ProblemDetails {
+  const { fix, retryable, userFixable } = ERROR_CODES[code];
+  return { code, message, fix, retryable, userFixable, ...(details === undefined ? {} : { details }) };
+}
+
+export function planNode(scene: Scene, { node, situation }: NodeSituation): Step[] {
+  const { record, observed, timings } = scene;
+  const { now } = observed;
+  if (node.failure) return []; // over the limit: stays as it is for inspection until `retry`
+  switch (situation.kind) {
+    case 'unclaimed':
+    case 'claiming':
+      return mayDeploy(scene, node) ? [{ kind: 'allocate', node: node.name }] : [];
+    case 'allocated':
+      if (node.deployedAt !== undefined)
+        return fail(
+          node,
+          'DEPLOY_FAILED',
+          `${situation.machine.hostname} fell back to Allocated after it ran`,
+        );
+      return mayDeploy(scene, node) ? [{ kind: 'deploy', node: node.name }] : [];
+    case 'deploying': {
+      const started = node.tasks.deploy?.startedAt ?? now;
+      return now - started > timings.deployDeadlineMs ? [{ kind: 'abort-deploy', node: node.name }] : [];
+    }
+    case 'deploy-failed':
+      return fail(node, 'DEPLOY_FAILED', `MAAS could not deploy ${situation.machine.hostname}`, {
+        status: situation.machine.statusName,
+        message: situation.machine.errorDescription || situation.machine.statusMessage,
+      });
+    case 'out-of-order':
+      return fail(
+        node,
+        'MACHINE_LOST',
+        `${situation.machine.hostname} is ${situation.machine.statusName} in MAAS`,
+      );
+    case 'lost':
+      return fail(node, 'MACHINE_LOST', situation.why);
+    case 'booted':
+      return planBooted(scene, node, situation.machine.systemId);
+    case 'joined': {
+      const waited =
+        now - Math.max(node.joinedAt ?? now, record.packs[scene.document.profile.cni.name]?.appliedAt ?? now);
+      if (node.readyAt === undefined && waited > timings.joinDeadlineMs)
+        return fail(node, 'BOOTSTRAP_TIMEOUT', `node ${node.name} joined but did not become Ready`);
+      return keepToken(scene, node);
+    }
+    case 'ready':
+      if (
+        node.token.grantedAt !== undefined &&
+        node.token.revokedAt === undefined &&
+        isSettled(node, situation)
+      )
+        return [{ kind: 'revoke-token', node: node.name }];
+      return nodeAdjustments(scene, node, situation.node);
+    case 'vanished':
+      return []; // remediation decides
+    case 'unobserved':
+    case 'unknown':
+    case 'releasing':
+    case 'released':
+      return [];
+  }
+}
+
+/** A control-plane node has settled when kubeadm marked it, which it does after the etcd member is promoted. */
+function isSettled(
+  node: NodeRecord,
+  situation: Extract<NodeSituation['situation'], { kind: 'ready' }>,
+): boolean {
+  return node.role === 'worker' || situation.node.controlPlane;
+}
+
+/** Joiners carry the endpoint and the keys; both exist from the start, so every machine may install at once. */
+function mayDeploy({ record, initialized }: Scene, node: NodeRecord): boolean {
+  return initialized || node.init || record.nodes.some((other) => other.init && other.intent.kind === 'keep');
+}
+
+function planBooted(scene: Scene, node: NodeRecord, systemId: string): Step[] {
+  const { observed, timings, initialized, endpointUp } = scene;
+  const failed = observed.bootstrapFailures.get(systemId);
+  if (failed !== undefined)
+    return fail(node, 'BOOTSTRAP_FAILED', `the bootstrap script of ${node.name} ended with an error`, {
+      event: failed,
+    });
+  const booted = node.deployedAt ?? observed.now;
+  if (!initialized) {
+    if (!node.init) return []; // waits for its turn; its clock has not started
+    return observed.now - booted > timings.initDeadlineMs
+      ? fail(node, 'BOOTSTRAP_TIMEOUT', `no API server came up on ${node.name}`)
+      : [];
+  }
+  if (node.init && node.token.grantedAt === undefined) {
+    // kubeadm init made its own token; the Node object follows. No turn to wait for.
+    return observed.now - booted > timings.initDeadlineMs
+      ? fail(node, 'BOOTSTRAP_TIMEOUT', `node ${node.name} did not register`)
+      : [];
+  }
+  const granted = node.token.grantedAt;
+  if (granted === undefined)
+    return endpointUp && isItsTurn(scene, node) ? [{ kind: 'grant-token', node: node.name }] : [];
+  if (observed.now - Math.max(booted, granted) > timings.joinDeadlineMs)
+    return fail(node, 'BOOTSTRAP_TIMEOUT', `node ${node.name} did not join`);
+  return keepToken(scene, node);
+}
+
+/** A token must not expire while its node is still on the way. */
+function keepToken({ observed, timings, endpointUp }: Scene, node: NodeRecord): Step[] {
+  const { expiresAt, revokedAt } = node.token;
+  const due =
+    expiresAt !== undefined && revokedAt === undefined && expiresAt - observed.now < timings.tokenTtlMs / 2;
+  return due && endpointUp ? [{ kind: 'grant-token', node: node.name }] : [];
+}
+
+/**
+ * Workers join when they like. Control-plane nodes one at a time: each adds an etcd learner, and etcd permits
+ * one; a member that is not healthy must not meet a membership change.
+ */
+export function isItsTurn({ nodes, observed }: Scene, node: NodeRecord): boolean {
+  if (node.role === 'worker') return true;
+  const others = nodes.filter(
+    (entry) => entry.node.role === 'control-plane' && entry.node.name !== node.name,
+  );
+  const settled = others.every(({ node: other, situation }) => {
+    const joining = other.init || other.token.grantedAt !== undefined;
+    if (!joining) return situation.kind !== 'vanished';
+    return situation.kind === 'ready' && situation.node.controlPlane && other.intent.kind === 'keep';
+  });
+  const first = others.find(
+    ({ node: other, situation }) =>
+      situation.kind === 'booted' && other.token.grantedAt === undefined && !other.init,
+  );
+  const etcdCalm =
+    observed.etcd === undefined || observed.etcd.members.every((member) => !member.learner && member.healthy);
+  // Record order decides between two that wait, so that exactly one of them goes.
+  return settled && etcdCalm && (first === undefined || before(nodes, node.name, first.node.name));
+}
+
+function before(nodes: readonly NodeSituation[], a: string, b: string): boolean {
+  return nodes.findIndex(({ node }) => node.name === a) < nodes.findIndex(({ node }) => node.name === b);
+}
+
+function fail(node: NodeRecord, code: ErrorCode, message: string, details?: Record<string, unknown>): Step[] {
+  return [{ kind: 'fail-node', node: node.name, problem: problem(code, message, details) }];
+}
+
+/**
+ * Out of the cluster, one step after the other: drain while the kubelet still serves, etcd member before its
+ * machine stops, release, Node object last. A machine that never joined is only released.
+ */
+export function planRemoval(scene: Scene, { node, situation }: NodeSituation): Step[] {
+  const { observed, record, initialized } = scene;
+  const api = observed.kube.kind === 'reachable';
+  const joined = node.joinedAt !== undefined || situation.kind === 'joined' || situation.kind === 'ready';
+  switch (situation.kind) {
+    case 'unclaimed':
+      return [{ kind: 'forget-node', node: node.name }];
+    case 'claiming':
+      return [{ kind: 'settle-claim', node: node.name }];
+    case 'released':
+      if (joined && initialized) return api ? [{ kind: 'delete-node-object', node: node.name }] : [];
+      return [{ kind: 'forget-node', node: node.name }];
+    case 'releasing':
+      return [{ kind: 'release', node: node.name }];
+    case 'unknown':
+      return [];
+    default:
+      break;
+  }
+  if (
+    initialized &&
+    joined &&
+    node.drainedAt === undefined &&
+    node.intent.kind === 'remove' &&
+    mustDrain(node.intent.reason)
+  )
+    return api ? [{ kind: 'drain-node', node: node.name }] : [];
+  const memberPossible =
+    node.role === 'control-plane' &&
+    initialized &&
+    (joined || node.token.grantedAt !== undefined || node.init);
+  if (memberPossible && node.etcdRemovedAt === undefined) {
+    const others = record.nodes.some(
+      (other) => other.role === 'control-plane' && other.name !== node.name && other.readyAt !== undefined,
+    );
+    // The last control-plane node takes etcd with it; nothing to remove the member from.
+    if (others) return api ? [{ kind: 'remove-etcd-member', node: node.name }] : [];
+  }
+  return [{ kind: 'release', node: node.name }];
+}
+
+function mustDrain(reason: string): boolean {
+  return reason !== 'lost' && reason !== 'failed';
+}

@@ -1,0 +1,161 @@
+/**
+ * plan(input) -> steps: pure, no I/O, no clock, no randomness; tested with literals. It returns everything
+ * that may start now; the runner drops steps whose subject is busy or resting after a failure. A step is only
+ * planned on facts: an unknown machine or an unreachable API server makes the plan wait, never destroy.
+ */
+import type { ClusterDocument, Pool } from '../contract/cluster.ts';
+import type { ManifestPack } from '../contract/profile.ts';
+import { endpointAddress, type ClusterRecord } from './model.ts';
+import type { Observed } from './observed.ts';
+import { planDelete } from './plan-delete.ts';
+import { planNode, planRemoval } from './plan-node.ts';
+import { planPools } from './rollout.ts';
+import { type NodeSituation, situations } from './situation.ts';
+import type { Step } from './steps.ts';
+import { packHash } from './template.ts';
+import type { Timings } from './timings.ts';
+
+export interface PlanInput {
+  readonly document: ClusterDocument;
+  readonly generation: number;
+  readonly record: ClusterRecord;
+  readonly observed: Observed;
+  readonly timings: Timings;
+}
+
+/** PlanInput plus what several planners need of it, computed once. */
+export interface Scene extends PlanInput {
+  readonly nodes: readonly NodeSituation[];
+  readonly initialized: boolean;
+  /** The API server answers through the endpoint that nodes use. */
+  readonly endpointUp: boolean;
+}
+
+export function plan(input: PlanInput): Step[] {
+  const { document, record } = input;
+  const scene = sceneOf(input);
+  if (record.stage.kind === 'deleted') return [];
+  if (document.intent.kind !== 'present' || record.stage.kind === 'deleting') return planDelete(scene);
+  const actions = planActions(scene);
+  if (actions.length > 0) return actions;
+  if (record.pki === undefined) return [{ kind: 'prepare' }];
+  if (record.placementCheckedAt === undefined) return [{ kind: 'check-placement' }];
+  if (endpointAddress(record.endpoint) === undefined) return [{ kind: 'reserve-endpoint' }];
+  return [
+    ...planPools(scene),
+    ...planInit(scene),
+    ...scene.nodes.flatMap((entry) =>
+      entry.node.intent.kind === 'remove' ? planRemoval(scene, entry) : planNode(scene, entry),
+    ),
+    ...planEndpoint(scene),
+    ...planPacks(scene),
+    ...planSettle(scene),
+  ];
+}
+
+export function sceneOf(input: PlanInput): Scene {
+  const { record, observed } = input;
+  return {
+    ...input,
+    nodes: situations(record, observed),
+    initialized: record.initializedAt !== undefined,
+    endpointUp: observed.kube.kind === 'reachable' && observed.kube.endpoint,
+  };
+}
+
+/** One-off requests that were not acted on yet, oldest first, one at a time. */
+function planActions({ document, record }: Scene): Step[] {
+  const next = document.actions.find((action) => !record.actions.includes(action.id));
+  return next ? [{ kind: 'acknowledge-action', id: next.id }] : [];
+}
+
+/** While the control plane is not initialised exactly one of its nodes runs init. */
+function planInit({ record, initialized }: Scene): Step[] {
+  if (initialized) return [];
+  const candidates = record.nodes.filter(
+    (node) => node.role === 'control-plane' && node.intent.kind === 'keep',
+  );
+  if (candidates.length === 0 || candidates.some((node) => node.init)) return [];
+  // A joiner that was deployed already carries a join configuration; only an undeployed node can be chosen.
+  const fresh = candidates.find((node) => node.tasks.deploy === undefined && node.failure === undefined);
+  return fresh ? [{ kind: 'elect-init', node: fresh.name }] : [];
+}
+
+function planEndpoint({ record, observed, nodes }: Scene): Step[] {
+  const steps: Step[] = [];
+  if (
+    record.endpoint.kind === 'vip' &&
+    record.kubeVipAccessAt === undefined &&
+    observed.kube.kind === 'reachable'
+  )
+    steps.push({ kind: 'grant-kube-vip' });
+  if (record.endpoint.kind === 'dns') {
+    const addresses = nodes
+      .filter(({ node, situation }) => {
+        const up = situation.kind === 'booted' || situation.kind === 'joined' || situation.kind === 'ready';
+        const serves = node.init || node.joinedAt !== undefined;
+        return node.role === 'control-plane' && node.intent.kind === 'keep' && up && serves;
+      })
+      .flatMap(({ situation }) =>
+        'machine' in situation ? (situation.machine?.ipAddresses.slice(0, 1) ?? []) : [],
+      )
+      .sort();
+    const known = record.endpoint.addresses.join(' ');
+    // Never an empty set: a passing outage must not take the name away from a working API server.
+    if (addresses.length > 0 && addresses.join(' ') !== known)
+      steps.push({ kind: 'publish-endpoint', addresses });
+  }
+  return steps;
+}
+
+export function wantedPacks(document: ClusterDocument): ManifestPack[] {
+  return [document.profile.cni, ...document.profile.addons];
+}
+
+/** The CNI as soon as the API server is configured; add-ons in order, each after the one before is available. */
+function planPacks({ document, record, observed, nodes, initialized }: Scene): Step[] {
+  if (!initialized || observed.kube.kind !== 'reachable') return [];
+  for (const pack of wantedPacks(document)) {
+    const hash = packHash(pack, document.spec.packValues[pack.name] ?? {});
+    const applied = record.packs[pack.name];
+    // Add-ons run as ordinary workloads: they wait for a node that may carry them.
+    if (
+      pack.layer === 'addon' &&
+      !nodes.some(({ node, situation }) => situation.kind === 'ready' && carries(document, node.pool))
+    )
+      return [];
+    if (applied?.hash !== hash || applied.readyAt === undefined)
+      return [{ kind: 'apply-pack', pack: pack.name, hash }];
+  }
+  return [];
+}
+
+function carries(document: ClusterDocument, poolName: string): boolean {
+  const pool = document.spec.pools.find((candidate) => candidate.name === poolName);
+  if (pool === undefined) return true;
+  const hasWorkers = document.spec.pools.some((other) => other.role === 'worker' && other.size > 0);
+  return pool.role === 'worker' || pool.allowWorkers || !hasWorkers;
+}
+
+/** Everything is as wanted: the cluster runs. */
+function planSettle(scene: Scene): Step[] {
+  const { record, generation } = scene;
+  if (!isAsWanted(scene)) return [];
+  return record.stage.kind === 'running' && record.generation === generation && record.replacements === 0
+    ? []
+    : [{ kind: 'settle' }];
+}
+
+export function isAsWanted(scene: Scene): boolean {
+  const { document, record, nodes, initialized, endpointUp } = scene;
+  const complete = document.spec.pools.every(
+    (pool: Pool) =>
+      record.nodes.filter((node) => node.pool === pool.name && node.intent.kind === 'keep').length ===
+      pool.size,
+  );
+  const allReady = nodes.every(
+    ({ node, situation }) => node.intent.kind === 'keep' && situation.kind === 'ready',
+  );
+  const packsReady = wantedPacks(document).every((pack) => record.packs[pack.name]?.readyAt !== undefined);
+  return initialized && endpointUp && complete && allReady && packsReady;
+}

@@ -1,0 +1,226 @@
+/**
+ * Does the site have what the cluster wants? Zones, pools, tags, image, ranges, addresses and enough fitting
+ * machines, each problem with the field it comes from and the fix. The same check serves the wizard's explain
+ * request and the first step of a cluster; it only reads.
+ */
+import type { ClusterSpec, Pool } from '../contract/cluster.ts';
+import { ERROR_CODES, type ErrorCode, type ProblemDetails } from '../contract/errors.ts';
+import type { BootImage, MaasClient, Machine, Subnet } from '../maas/client.ts';
+import { addressIn, cidrConflicts } from './cidr.ts';
+import { explainPlacement, type PlacementReport } from './explain.ts';
+import { type PlacementContext, primarySubnet, rejections } from './placement.ts';
+
+export interface SiteRequest {
+  readonly pools: readonly Pool[];
+  /** pool name -> nodes that hold a machine already. */
+  readonly placed: ReadonlyMap<string, number>;
+  readonly network: ClusterSpec['network'];
+  readonly image: string | undefined;
+  readonly domain: string | undefined;
+}
+
+export interface SiteCheck {
+  readonly report: PlacementReport;
+  /** Where a kube-vip address is to be reserved. */
+  readonly endpointSubnet: Subnet | undefined;
+}
+
+export async function checkSite(
+  maas: MaasClient,
+  request: SiteRequest,
+  quarantined: ReadonlyMap<string, string>,
+  signal: AbortSignal,
+): Promise<SiteCheck> {
+  const [zones, pools, subnets, images, domains, machines] = await Promise.all([
+    maas.zones(signal),
+    maas.pools(signal),
+    maas.subnets(signal),
+    request.image === undefined ? [] : maas.images(signal),
+    request.domain === undefined ? [] : maas.domains(signal),
+    maas.machines.list({}, signal),
+  ]);
+  const problems: ProblemDetails[] = [
+    ...unknownNames(request, zones, pools, domains),
+    ...imageProblems(request.image, images),
+    ...rangeProblems(request.network, subnets),
+  ];
+  const base: PlacementContext = { quarantined, architectures: architecturesOf(request.image, images) };
+  const endpointSubnet = chooseSubnet(request, machines, subnets, base);
+  const { endpoint } = request.network;
+  if (endpoint.kind === 'kube-vip')
+    problems.push(...(await addressProblems(maas, request, endpointSubnet, signal)));
+  const placement = explainPlacement(
+    machines,
+    request.pools.map((pool, index) => ({
+      pool,
+      index,
+      wanted: Math.max(0, pool.size - (request.placed.get(pool.name) ?? 0)),
+      context:
+        pool.role === 'control-plane' && endpoint.kind === 'kube-vip' && endpointSubnet
+          ? { ...base, subnetCidr: endpointSubnet.cidr }
+          : base,
+    })),
+  );
+  problems.push(...placement.problems);
+  return { report: { ...placement, feasible: problems.length === 0, problems }, endpointSubnet };
+}
+
+function issue(code: ErrorCode, message: string, field: string, fix?: string): ProblemDetails {
+  const entry = ERROR_CODES[code];
+  return {
+    code,
+    message,
+    field,
+    fix: fix ?? entry.fix,
+    retryable: entry.retryable,
+    userFixable: entry.userFixable,
+  };
+}
+
+const list = (names: readonly string[]) => (names.length === 0 ? 'none' : [...names].sort().join(', '));
+
+function unknownNames(
+  request: SiteRequest,
+  zones: readonly { name: string }[],
+  pools: readonly { name: string }[],
+  domains: readonly { name: string }[],
+): ProblemDetails[] {
+  const problems: ProblemDetails[] = [];
+  const zoneNames = zones.map(({ name }) => name);
+  const poolNames = pools.map(({ name }) => name);
+  request.pools.forEach((pool, index) => {
+    const { placement } = pool;
+    const at = `spec.pools[${index}].placement`;
+    placement.zones.forEach((zone, position) => {
+      if (!zoneNames.includes(zone))
+        problems.push(
+          issue(
+            'ZONE_UNKNOWN',
+            `MAAS has no zone "${zone}"`,
+            `${at}.zones[${position}]`,
+            `Choose of: ${list(zoneNames)}.`,
+          ),
+        );
+    });
+    if (!poolNames.includes(placement.resourcePool))
+      problems.push(
+        issue(
+          'POOL_UNKNOWN',
+          `MAAS has no resource pool "${placement.resourcePool}"`,
+          `${at}.resourcePool`,
+          `Choose of: ${list(poolNames)}.`,
+        ),
+      );
+  });
+  if (request.domain !== undefined && !domains.some(({ name }) => name === request.domain))
+    problems.push(
+      issue(
+        'DOMAIN_UNKNOWN',
+        `MAAS has no domain "${request.domain}"`,
+        'spec.domain',
+        `Choose of: ${list(domains.map(({ name }) => name))}.`,
+      ),
+    );
+  return problems;
+}
+
+function matchingImages(image: string, images: readonly BootImage[]): BootImage[] {
+  // Custom images are listed with and without their prefix, depending on the version of MAAS.
+  return images.filter(({ name }) => name === image || `custom/${name}` === image);
+}
+
+function imageProblems(image: string | undefined, images: readonly BootImage[]): ProblemDetails[] {
+  if (image === undefined || matchingImages(image, images).length > 0) return [];
+  const known = list([...new Set(images.map(({ name }) => name))]);
+  return [
+    issue(
+      'MAAS_IMAGE_MISSING',
+      `MAAS has no image "${image}"`,
+      'profile.os.image',
+      `Import it in MAAS, or choose of: ${known}.`,
+    ),
+  ];
+}
+
+function architecturesOf(image: string | undefined, images: readonly BootImage[]): string[] {
+  if (image === undefined) return [];
+  const found = matchingImages(image, images).map(({ architecture }) => architecture.split('/')[0] ?? '');
+  return [...new Set(found)];
+}
+
+function rangeProblems(network: ClusterSpec['network'], subnets: readonly Subnet[]): ProblemDetails[] {
+  return cidrConflicts(
+    network,
+    subnets.map(({ cidr }) => cidr),
+  ).map((conflict) =>
+    issue(
+      'CIDR_OVERLAP',
+      `${conflict.range} overlaps ${conflict.with}`,
+      conflict.field,
+      conflict.proposal === undefined
+        ? undefined
+        : `Use ${conflict.proposal}: it overlaps nothing that MAAS knows.`,
+    ),
+  );
+}
+
+/** The named subnet, the one that holds the named address, or the one that most fitting machines live in. */
+function chooseSubnet(
+  request: SiteRequest,
+  machines: readonly Machine[],
+  subnets: readonly Subnet[],
+  context: PlacementContext,
+): Subnet | undefined {
+  const { endpoint } = request.network;
+  if (endpoint.kind !== 'kube-vip') return undefined;
+  if (endpoint.subnet !== undefined) return subnets.find(({ cidr }) => cidr === endpoint.subnet);
+  const { address } = endpoint;
+  if (address !== undefined) return subnets.find(({ cidr }) => addressIn(cidr, address));
+  const control = request.pools.find((pool) => pool.role === 'control-plane');
+  if (!control) return undefined;
+  const votes = new Map<string, number>();
+  for (const machine of machines) {
+    const subnet = primarySubnet(machine);
+    if (subnet !== undefined && rejections(machine, control.placement, context).length === 0)
+      votes.set(subnet, (votes.get(subnet) ?? 0) + 1);
+  }
+  const [best] = [...votes].sort(([a, x], [b, y]) => y - x || (a < b ? -1 : 1));
+  return best === undefined ? undefined : subnets.find(({ cidr }) => cidr === best[0]);
+}
+
+/** One address for the endpoint and one for each node that is still to come (R16). */
+async function addressProblems(
+  maas: MaasClient,
+  request: SiteRequest,
+  subnet: Subnet | undefined,
+  signal: AbortSignal,
+): Promise<ProblemDetails[]> {
+  const { endpoint } = request.network;
+  if (endpoint.kind !== 'kube-vip') return [];
+  const field =
+    endpoint.subnet === undefined ? 'spec.network.endpoint.address' : 'spec.network.endpoint.subnet';
+  if (subnet === undefined) {
+    if (endpoint.subnet === undefined && endpoint.address === undefined) return []; // no machine fits: said elsewhere
+    return [issue('SUBNET_UNKNOWN', `MAAS has no subnet for ${endpoint.subnet ?? endpoint.address}`, field)];
+  }
+  if (endpoint.address !== undefined && !addressIn(subnet.cidr, endpoint.address))
+    return [
+      issue(
+        'VIP_UNAVAILABLE',
+        `${endpoint.address} is not in ${subnet.cidr}`,
+        'spec.network.endpoint.address',
+      ),
+    ];
+  const { numAvailable } = await maas.subnetStatistics(subnet.id, signal);
+  const control = request.pools.find((pool) => pool.role === 'control-plane')?.size ?? 0;
+  const needed = control + 1;
+  if (numAvailable >= needed) return [];
+  return [
+    issue(
+      numAvailable === 0 ? 'VIP_UNAVAILABLE' : 'MAAS_IP_EXHAUSTED',
+      `subnet ${subnet.cidr} has ${numAvailable} free addresses, ${needed} are needed`,
+      'spec.network.endpoint',
+      'Free or add addresses in the subnet, or choose another one.',
+    ),
+  ];
+}

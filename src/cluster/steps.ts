@@ -1,0 +1,93 @@
+/**
+ * Everything the engine can do, as data. A step is named by its key (kind + subject): the same key never runs
+ * twice at once, and a restart that plans the same step continues the same work. Every step is idempotent:
+ * "already so" is success. Executors live in steps/*, one total record over this union.
+ */
+import type { ProblemDetails } from '../contract/errors.ts';
+import type { RemovalReason } from './model.ts';
+import type { Stamp } from './ownership.ts';
+
+export type Step =
+  // ---- the cluster as a whole ----
+  /** Keys and certificates. */
+  | { readonly kind: 'prepare' }
+  /** Validate against the site: zones, pools, image, ranges, and enough machines. */
+  | { readonly kind: 'check-placement' }
+  | { readonly kind: 'reserve-endpoint' }
+  /** maas-dns: the A records are these addresses. Never an empty set. */
+  | { readonly kind: 'publish-endpoint'; readonly addresses: readonly string[] }
+  | {
+      readonly kind: 'add-nodes';
+      readonly pool: string;
+      readonly role: 'control-plane' | 'worker';
+      readonly count: number;
+    }
+  | {
+      readonly kind: 'remove-nodes';
+      readonly nodes: readonly { readonly name: string; readonly reason: RemovalReason }[];
+    }
+  /** Which joining control-plane node becomes the one that runs init. */
+  | { readonly kind: 'elect-init'; readonly node: string }
+  | { readonly kind: 'grant-kube-vip' }
+  | { readonly kind: 'apply-pack'; readonly pack: string; readonly hash: string }
+  /** Labels and taints of the pool on its Nodes. */
+  | { readonly kind: 'adjust-node'; readonly node: string }
+  | { readonly kind: 'acknowledge-action'; readonly id: string }
+  | { readonly kind: 'settle' }
+  // ---- one node ----
+  | { readonly kind: 'allocate'; readonly node: string }
+  | { readonly kind: 'deploy'; readonly node: string }
+  | { readonly kind: 'grant-token'; readonly node: string }
+  | { readonly kind: 'revoke-token'; readonly node: string }
+  | { readonly kind: 'abort-deploy'; readonly node: string }
+  /** Evidence, quarantine, then replacement while the limit allows. */
+  | { readonly kind: 'fail-node'; readonly node: string; readonly problem: ProblemDetails }
+  | { readonly kind: 'cordon-node'; readonly node: string; readonly on: boolean }
+  | { readonly kind: 'drain-node'; readonly node: string }
+  | { readonly kind: 'remove-etcd-member'; readonly node: string }
+  | { readonly kind: 'settle-claim'; readonly node: string }
+  | { readonly kind: 'release'; readonly node: string }
+  | { readonly kind: 'delete-node-object'; readonly node: string }
+  | { readonly kind: 'forget-node'; readonly node: string }
+  // ---- the end ----
+  | { readonly kind: 'begin-delete'; readonly reason: 'delete' | 'abort' | 'force' }
+  | { readonly kind: 'release-stray'; readonly systemId: string; readonly stamp: Stamp }
+  | { readonly kind: 'release-endpoint' }
+  | { readonly kind: 'finish-delete' }
+  | { readonly kind: 'force-delete' };
+
+export type StepKind = Step['kind'];
+
+/** What the step works on; one subject is worked on by one step at a time. */
+export function subjectOf(step: Step): string {
+  if ('node' in step) return `node/${step.node}`;
+  if (step.kind === 'apply-pack') return `pack/${step.pack}`;
+  if (step.kind === 'release-stray') return `machine/${step.systemId}`;
+  return 'cluster';
+}
+
+export function keyOf(step: Step): string {
+  return `${step.kind}:${subjectOf(step)}`;
+}
+
+/**
+ * Steps that a delete or abort need not wait for. An allocate is short and must be known to its end: its
+ * outcome decides what has to be released.
+ */
+const UNINTERRUPTED: ReadonlySet<StepKind> = new Set<StepKind>([
+  'allocate',
+  'settle-claim',
+  'reserve-endpoint',
+  'prepare',
+  'add-nodes',
+  'begin-delete',
+  'release',
+  'release-stray',
+  'release-endpoint',
+  'finish-delete',
+  'force-delete',
+]);
+
+export function isInterruptible(step: Step): boolean {
+  return !UNINTERRUPTED.has(step.kind);
+}

@@ -1,0 +1,63 @@
+/**
+ * One executor per step kind, total over the union: a step without an executor does not compile. Each is
+ * idempotent; each may be cut off at any await and run again from the start.
+ */
+import type { StepContext, StepOutcome } from '../context.ts';
+import { publishEndpoint, releaseEndpoint, reserveEndpoint } from '../endpoint.ts';
+import type { Step, StepKind } from '../steps.ts';
+import { allocate } from './allocate.ts';
+import { beginDelete, finishDelete, forceDelete } from './delete.ts';
+import { deploy } from './deploy.ts';
+import { abortDeploy, failNode } from './fail-node.ts';
+import { adjustNode, applyPack, grantKubeVip, grantToken, revokeToken } from './kubernetes.ts';
+import { cordonNode, deleteNodeObject, forgetNode } from './leave.ts';
+import { addNodes, checkPlacement, electInit, prepare, removeNodes } from './prepare.ts';
+import { release, releaseStray, settleClaim } from './release.ts';
+import { acknowledgeAction, settle } from './settle.ts';
+import { drainNode, removeEtcdMember } from './withdraw.ts';
+
+type Executor<S> = (step: S, context: StepContext, signal: AbortSignal) => Promise<StepOutcome>;
+
+const EXECUTORS: { readonly [K in StepKind]: Executor<Extract<Step, { kind: K }>> } = {
+  prepare: (_step, context) => prepare(context),
+  'check-placement': (_step, context, signal) => checkPlacement(context, signal),
+  'reserve-endpoint': (_step, context, signal) =>
+    context.account.candidates.exclusive(() => reserveEndpoint(context, signal)),
+  'publish-endpoint': publishEndpoint,
+  'add-nodes': addNodes,
+  'remove-nodes': removeNodes,
+  'elect-init': electInit,
+  'grant-kube-vip': (_step, context, signal) => grantKubeVip(context, signal),
+  'apply-pack': applyPack,
+  'adjust-node': adjustNode,
+  'acknowledge-action': acknowledgeAction,
+  settle: (_step, context) => settle(context),
+  allocate,
+  deploy,
+  'grant-token': grantToken,
+  'revoke-token': revokeToken,
+  'abort-deploy': abortDeploy,
+  'fail-node': failNode,
+  'cordon-node': cordonNode,
+  'drain-node': drainNode,
+  'remove-etcd-member': removeEtcdMember,
+  'settle-claim': settleClaim,
+  release,
+  'delete-node-object': deleteNodeObject,
+  'forget-node': forgetNode,
+  'begin-delete': beginDelete,
+  'release-stray': releaseStray,
+  'release-endpoint': (_step, context, signal) => releaseEndpoint(context, signal),
+  'finish-delete': (_step, context) => finishDelete(context),
+  'force-delete': (_step, context, signal) => forceDelete(context, signal),
+};
+
+export async function executeStep(
+  step: Step,
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<StepOutcome> {
+  // The record's type ties each kind to its executor; a lookup by a union key loses that tie.
+  const execute = EXECUTORS[step.kind] as Executor<Step>;
+  return await execute(step, context, signal);
+}

@@ -1,0 +1,151 @@
+/**
+ * A machine failed: first the evidence (X5), then quarantine (X6), then a replacement while the limit allows.
+ * Beyond the limit nothing is destroyed: the machine stays for inspection and the cluster says why it stopped.
+ */
+import { describeError, PcgError, toProblem } from '../../base/errors.ts';
+import type { ProblemDetails } from '../../contract/errors.ts';
+
+import { DONE, type StepContext, type StepOutcome } from '../context.ts';
+import { collectEvidence } from '../evidence.ts';
+import {
+  type ClusterRecord,
+  failTask,
+  findNode,
+  type NodeRecord,
+  type NodeTask,
+  withNode,
+} from '../model.ts';
+import { verifyOwnership } from '../ownership.ts';
+
+export async function failNode(
+  step: { node: string; problem: ProblemDetails },
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<StepOutcome> {
+  const node = findNode(context.record(), step.node);
+  if (node?.claim.kind !== 'held' || node.failure || node.intent.kind === 'remove') return DONE;
+  const { systemId, hostname, stamp } = node.claim;
+  const owned = await verifyOwnership(context.maas, systemId, stamp, signal);
+  if (owned.kind === 'ours') {
+    context.saw(owned.machine);
+    // The picture was older than the machine: look again before believing in a failure.
+    if (step.problem.code === 'MACHINE_LOST' && isAlive(owned.machine.status)) return DONE;
+    if (step.problem.code === 'DEPLOY_FAILED' && owned.machine.status === 'deploying') return DONE;
+  }
+  const data = owned.kind === 'ours' ? await evidence(systemId, context, signal) : {};
+  const account = context.account.id;
+  if (step.problem.code !== 'MACHINE_LOST')
+    await context.quarantine.add(
+      { account, systemId, hostname, reason: `${step.problem.code}: ${step.problem.message}` },
+      context.clock.now(),
+      context.timings.quarantineMs,
+    );
+  context.account.candidates.remove(systemId);
+  await context.event({
+    severity: 'error',
+    reason: 'MachineFailed',
+    message: step.problem.message,
+    node: node.name,
+    machine: systemId,
+    task: taskOf(node),
+    error: step.problem,
+    data,
+  });
+  const after = await context.commit((record) => decide(record, node, step.problem, context));
+  if (findNode(after, node.name)?.failure)
+    await context.event({
+      severity: 'error',
+      reason: 'TooManyFailedMachines',
+      message: after.problem?.message ?? step.problem.message,
+      node: node.name,
+      ...(after.problem === undefined ? {} : { error: after.problem }),
+    });
+  return DONE;
+}
+
+function isAlive(status: string): boolean {
+  return status === 'allocated' || status === 'deploying' || status === 'deployed';
+}
+
+async function evidence(
+  systemId: string,
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<Record<string, unknown>> {
+  try {
+    return { evidence: await collectEvidence(context.maas, systemId, signal) };
+  } catch (error) {
+    signal.throwIfAborted();
+    return { evidenceError: describeError(error) }; // a failure without evidence is still a failure
+  }
+}
+
+function taskOf(node: NodeRecord): NodeTask {
+  if (node.deployedAt === undefined) return 'deploy';
+  return node.joinedAt === undefined ? 'bootstrap' : 'node-ready';
+}
+
+function decide(
+  record: ClusterRecord,
+  node: NodeRecord,
+  cause: ProblemDetails,
+  context: StepContext,
+): ClusterRecord {
+  const now = context.clock.now();
+  const { enabled, maxReplacements } = context.document.spec.policies.remediation;
+  const limit = enabled ? maxReplacements : 0;
+  const task = taskOf(node);
+  const failed = (current: NodeRecord): NodeRecord => ({
+    ...current,
+    tasks: { ...current.tasks, [task]: failTask(current.tasks[task], now, cause) },
+  });
+  if (record.replacements < limit) {
+    const reason = cause.code === 'MACHINE_LOST' ? 'lost' : 'failed';
+    return {
+      ...withNode(record, node.name, (current) => ({
+        ...failed(current),
+        init: current.init && record.initializedAt !== undefined,
+        intent: { kind: 'remove', reason, since: now },
+      })),
+      replacements: record.replacements + 1,
+    };
+  }
+  const problem =
+    limit === 0
+      ? cause
+      : toProblem(
+          new PcgError(
+            'TOO_MANY_FAILED_MACHINES',
+            `${limit} machines were replaced and ${node.name} failed too: ${cause.message}`,
+            {
+              details: { cause, node: node.name, replaced: record.replacements },
+              fix: `${cause.fix} Then retry the cluster.`,
+            },
+          ),
+        );
+  return { ...withNode(record, node.name, (current) => ({ ...failed(current), failure: cause })), problem };
+}
+
+/** Deploying longer than any machine should: abort makes it Allocated again, then it counts as failed. */
+export async function abortDeploy(
+  step: { node: string },
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<StepOutcome> {
+  const node = findNode(context.record(), step.node);
+  if (node?.claim.kind !== 'held') return DONE;
+  const owned = await verifyOwnership(context.maas, node.claim.systemId, node.claim.stamp, signal);
+  if (owned.kind === 'ours' && owned.machine.status === 'deploying') {
+    const outcome = await context.maas.machines.abort(
+      node.claim.systemId,
+      'pcg: the deployment exceeded its deadline',
+      signal,
+    );
+    if (outcome.kind === 'accepted') context.saw(outcome.machine);
+  } else if (owned.kind === 'ours' && owned.machine.status === 'deployed') {
+    context.saw(owned.machine);
+    return DONE; // it made it after all
+  }
+  const error = new PcgError('DEPLOY_TIMEOUT', `${node.claim.hostname} did not finish installing in time`);
+  return await failNode({ node: node.name, problem: toProblem(error) }, context, signal);
+}

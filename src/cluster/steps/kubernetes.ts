@@ -1,0 +1,186 @@
+/**
+ * Steps against the cluster's own API server: rights of kube-vip, bootstrap tokens (a node's turn to join),
+ * packs, labels and taints. All by server-side apply or idempotent calls.
+ */
+import { PcgError } from '../../base/errors.ts';
+import { deleteBootstrapToken, ensureBootstrapToken } from '../../kube/bootstrap-token.ts';
+import { applyObjects, unreadyObjects } from '../../kube/apply.ts';
+import { kubeVipRbac } from '../../kube/rbac.ts';
+import type { KubeObject } from '../../kube/client.ts';
+import { DONE, type StepContext, type StepOutcome } from '../context.ts';
+import { endpointAddress, findNode, finishTask, startTask, withNode } from '../model.ts';
+import { renderPack } from '../packs.ts';
+import { wantedPacks } from '../plan.ts';
+import { kubeNodeOf } from '../situation.ts';
+
+const FIELD_MANAGER = 'pcg-gateway';
+
+export async function grantKubeVip(context: StepContext, signal: AbortSignal): Promise<StepOutcome> {
+  await applyObjects(
+    context.kube(),
+    kubeVipRbac(),
+    { clock: context.clock, fieldManager: FIELD_MANAGER, force: true },
+    signal,
+  );
+  await context.commit((record) => ({ ...record, kubeVipAccessAt: context.clock.now() }));
+  return DONE;
+}
+
+/** The node's token becomes valid: kubeadm on the machine, which waits for exactly that, goes on. */
+export async function grantToken(
+  step: { node: string },
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<StepOutcome> {
+  const node = findNode(context.record(), step.node);
+  if (!node || node.intent.kind === 'remove') return DONE;
+  const now = context.clock.now();
+  // On disk first: a control-plane joiner that may have started must count as started after a crash.
+  await context.commit((record) =>
+    withNode(record, node.name, (current) => ({
+      ...current,
+      token: {
+        ...current.token,
+        grantedAt: current.token.grantedAt ?? now,
+        expiresAt: now + context.timings.tokenTtlMs,
+      },
+    })),
+  );
+  await ensureBootstrapToken(
+    context.kube(),
+    { id: node.token.id, secret: node.token.secret },
+    { nowMs: now, ttlMs: context.timings.tokenTtlMs, description: `pcg node ${node.name}` },
+    signal,
+  );
+  return DONE;
+}
+
+export async function revokeToken(
+  step: { node: string },
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<StepOutcome> {
+  const node = findNode(context.record(), step.node);
+  if (!node) return DONE;
+  await deleteBootstrapToken(context.kube(), node.token.id, signal);
+  await context.commit((record) =>
+    withNode(record, node.name, (current) => ({
+      ...current,
+      token: { ...current.token, revokedAt: context.clock.now() },
+    })),
+  );
+  return DONE;
+}
+
+export async function applyPack(
+  step: { pack: string; hash: string },
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<StepOutcome> {
+  const { document, clock, timings } = context;
+  const pack = wantedPacks(document).find((candidate) => candidate.name === step.pack);
+  if (!pack) return DONE;
+  const record = context.record();
+  const endpoint = endpointAddress(record.endpoint);
+  const { network } = document.spec;
+  const objects = renderPack(pack, document.spec.packValues[pack.name] ?? {}, {
+    clusterName: document.spec.name,
+    podCidr: network.podCidr,
+    serviceCidr: network.serviceCidr,
+    endpointHost: endpoint?.host ?? '',
+    endpointPort: endpoint?.port ?? 0,
+  });
+  const known = record.packs[pack.name];
+  if (known?.hash !== step.hash) {
+    // The first application adopts what a person may have applied by hand; later ones expose drift as conflicts.
+    const options = { clock, fieldManager: `${FIELD_MANAGER}/${pack.name}`, force: known === undefined };
+    await applyObjects(context.kube(), objects, options, signal);
+    const now = clock.now();
+    await context.commit((current) => ({
+      ...current,
+      packs: {
+        ...current.packs,
+        [pack.name]: {
+          hash: step.hash,
+          appliedAt: now,
+          task: startTask(current.packs[pack.name]?.task, now),
+        },
+      },
+    }));
+    await context.event({
+      severity: 'info',
+      reason: pack.layer === 'cni' ? 'NetworkApplied' : 'AddonApplied',
+      message: `pack ${pack.name} ${pack.version} is applied`,
+      task: pack.layer === 'cni' ? 'apply-cni' : 'apply-addons',
+    });
+  }
+  return await awaitPack(pack.name, pack.layer, objects, context, signal, timings.packDeadlineMs);
+}
+
+async function awaitPack(
+  name: string,
+  layer: 'cni' | 'addon',
+  objects: readonly KubeObject[],
+  context: StepContext,
+  signal: AbortSignal,
+  deadlineMs: number,
+): Promise<StepOutcome> {
+  const unready = await unreadyObjects(context.kube(), objects, signal);
+  const now = context.clock.now();
+  const first = unready[0];
+  if (first === undefined) {
+    await context.commit((record) => {
+      const known = record.packs[name];
+      if (!known) return record;
+      return {
+        ...record,
+        packs: { ...record.packs, [name]: { ...known, readyAt: now, task: finishTask(known.task, now) } },
+      };
+    });
+    return DONE;
+  }
+  const appliedAt = context.record().packs[name]?.appliedAt ?? now;
+  if (now - appliedAt > deadlineMs || first.final)
+    throw new PcgError(
+      layer === 'cni' ? 'CNI_NOT_READY' : 'ADDON_NOT_READY',
+      `${first.object}: ${first.why}`,
+      {
+        retryable: true,
+        details: { pack: name, unready: unready.slice(0, 10) },
+      },
+    );
+  return { kind: 'later', waitingFor: `${first.object}: ${first.why}`, afterMs: context.timings.kubeProbeMs };
+}
+
+/** Labels and taints of the pool. Taints of others (not-ready, disk-pressure, ...) stay. */
+export async function adjustNode(
+  step: { node: string },
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<StepOutcome> {
+  const node = findNode(context.record(), step.node);
+  const pool = context.document.spec.pools.find((candidate) => candidate.name === node?.pool);
+  const kubeNode = node && kubeNodeOf(node, context.observed);
+  if (!node || !pool || !kubeNode) return DONE;
+  const path = `/api/v1/nodes/${encodeURIComponent(kubeNode.name)}`;
+  const current = await context.kube().get(path, signal);
+  if (!current) return DONE;
+  const taints = (
+    (current['spec'] as { taints?: { key: string; effect: string }[] } | undefined)?.taints ?? []
+  ).filter((own) => !pool.taints.some((taint) => taint.key === own.key && taint.effect === own.effect));
+  const wanted = pool.taints.map(({ key, value, effect }) => ({
+    key,
+    effect,
+    ...(value === '' ? {} : { value }),
+  }));
+  await context.kube().patch(
+    path,
+    {
+      metadata: { labels: pool.labels, resourceVersion: current.metadata.resourceVersion },
+      ...(wanted.length === 0 ? {} : { spec: { taints: [...taints, ...wanted] } }),
+    },
+    'merge',
+    signal,
+  );
+  return DONE;
+}

@@ -1,0 +1,172 @@
+/**
+ * Gives machines back. Ownership is asked of MAAS immediately before every release: a machine that was
+ * released by hand and given to somebody else in the meantime is never touched. "Already released" is success.
+ */
+import { PcgError } from '../../base/errors.ts';
+import type { Machine } from '../../maas/client.ts';
+import { DONE, type StepContext, type StepOutcome } from '../context.ts';
+import { released } from '../milestones.ts';
+import { type Claim, findNode, type NodeRecord, startTask, withNode } from '../model.ts';
+import { type Stamp, verifyOwnership } from '../ownership.ts';
+import { annotations } from '../ownership.ts';
+import { recoverClaim } from './allocate.ts';
+
+type Held = Extract<Claim, { kind: 'held' | 'releasing' }>;
+
+/** MAAS is already at it; calling again would only be refused. */
+const UNDER_WAY: ReadonlySet<string> = new Set(['releasing', 'disk_erasing']);
+/** A release failed on MAAS's side; the next attempt starts anew. */
+const FAILED: ReadonlySet<string> = new Set(['failed_releasing', 'failed_disk_erasing']);
+
+export async function release(
+  step: { node: string },
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<StepOutcome> {
+  const node = findNode(context.record(), step.node);
+  if (node?.claim.kind !== 'held' && node?.claim.kind !== 'releasing') return DONE;
+  const claim = await intend(node, node.claim, context);
+  const owned = await verifyOwnership(context.maas, claim.systemId, claim.stamp, signal);
+  if (owned.kind === 'not-ours') return await letGo(node, context);
+  context.saw(owned.machine);
+  if (UNDER_WAY.has(owned.machine.status)) return waiting(owned.machine, claim, context);
+  return await call(node, claim, owned.machine, context, signal);
+}
+
+/** On disk before the call: after a crash the release goes on instead of the node coming back to life. */
+async function intend(node: NodeRecord, claim: Held, context: StepContext): Promise<Held> {
+  if (claim.kind === 'releasing') return claim;
+  const now = context.clock.now();
+  const releasing: Held = { ...claim, kind: 'releasing', since: now };
+  await context.commit((record) =>
+    withNode(record, node.name, (current) => ({
+      ...current,
+      claim: releasing,
+      tasks: { ...current.tasks, release: startTask(current.tasks.release, now) },
+    })),
+  );
+  return releasing;
+}
+
+async function call(
+  node: NodeRecord,
+  claim: Held,
+  machine: Machine,
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<StepOutcome> {
+  // An erase that failed is not repeated: the machine would never come back.
+  const erase = machine.status === 'failed_disk_erasing' ? 'none' : context.document.spec.policies.erase.mode;
+  const outcome = await context.maas.machines.release(
+    claim.systemId,
+    { erase, comment: `pcg cluster ${context.document.spec.name}: ${node.name} leaves` },
+    signal,
+  );
+  switch (outcome.kind) {
+    case 'gone':
+      return await letGo(node, context);
+    case 'accepted': {
+      context.saw(outcome.machine);
+      context.account.candidates.forget();
+      if (outcome.machine.owner === undefined) return await letGo(node, context);
+      return waiting(outcome.machine, claim, context);
+    }
+    case 'wrong-state':
+    case 'unknown': {
+      const now = await context.maas.machines.get(claim.systemId, signal);
+      if (now) context.saw(now);
+      if (now === undefined || now.owner === undefined) return await letGo(node, context);
+      if (UNDER_WAY.has(now.status)) return waiting(now, claim, context);
+      throw new PcgError('RELEASE_FAILED', `${claim.hostname} is ${now.statusName} and was not released`, {
+        retryable: true,
+        details: { machine: claim.systemId, status: now.status, locked: now.locked },
+        ...(now.locked ? { fix: `Unlock ${claim.hostname} in MAAS.` } : {}),
+        cause: outcome.kind === 'unknown' ? outcome.cause : undefined,
+      });
+    }
+  }
+}
+
+function waiting(machine: Machine, claim: Held, context: StepContext): StepOutcome {
+  const { timings, clock } = context;
+  const erasing = machine.status === 'disk_erasing';
+  const deadline = erasing ? timings.eraseDeadlineMs : timings.releaseDeadlineMs;
+  if (clock.now() - claim.since > deadline || FAILED.has(machine.status))
+    throw new PcgError('RELEASE_TIMEOUT', `${claim.hostname} is still ${machine.statusName}`, {
+      retryable: true,
+    });
+  return { kind: 'later', waitingFor: erasing ? 'MAAS to erase the disks' : 'MAAS to release the machine' };
+}
+
+async function letGo(node: NodeRecord, context: StepContext): Promise<StepOutcome> {
+  const now = context.clock.now();
+  const before = findNode(context.record(), node.name);
+  await context.commit((record) => withNode(record, node.name, (current) => released(current, now)));
+  if (before?.claim.kind === 'releasing')
+    await context.event({
+      severity: 'info',
+      reason: 'MachineReleased',
+      message: `${before.claim.hostname} was given back to MAAS`,
+      node: node.name,
+      machine: before.claim.systemId,
+      task: 'release',
+    });
+  return DONE;
+}
+
+/**
+ * An allocation whose outcome is not known, and whose node leaves: found under its stamp it becomes a held
+ * machine (and is released like one); not found it is let go once MAAS can no longer carry the call out.
+ */
+export async function settleClaim(
+  step: { node: string },
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<StepOutcome> {
+  const node = findNode(context.record(), step.node);
+  if (node?.claim.kind !== 'claiming') return DONE;
+  const claim = node.claim;
+  const machine = await recoverClaim(node, claim, context, signal);
+  const now = context.clock.now();
+  if (machine) {
+    const marks = annotations(claim.stamp, {
+      clusterName: context.record().name,
+      pool: node.pool,
+      role: node.role,
+    });
+    // MAAS forgets the agent name when a release starts: without annotations a failed release would be a leak.
+    await context.maas.machines.setAnnotations(machine.systemId, marks, signal);
+    const { systemId, hostname, zone } = machine;
+    await context.commit((record) =>
+      withNode(record, node.name, (current) => ({
+        ...current,
+        claim: { kind: 'held', systemId, hostname, zone, stamp: claim.stamp, since: now },
+      })),
+    );
+    context.saw({ ...machine, annotations: { ...machine.annotations, ...marks } });
+    return DONE;
+  }
+  const leftMs = claim.since + context.timings.claimSettleMs - now;
+  if (leftMs > 0) return { kind: 'later', waitingFor: 'an unanswered allocation to settle', afterMs: leftMs };
+  await context.commit((record) =>
+    withNode(record, node.name, (current) => ({ ...current, claim: { kind: 'none' } })),
+  );
+  return DONE;
+}
+
+/** A machine that carries this cluster's stamp and that no node knows. */
+export async function releaseStray(
+  step: { systemId: string; stamp: Stamp },
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<StepOutcome> {
+  const owned = await verifyOwnership(context.maas, step.systemId, step.stamp, signal);
+  if (owned.kind === 'not-ours' || UNDER_WAY.has(owned.machine.status)) return DONE;
+  const erase = context.document.spec.policies.erase.mode;
+  await context.maas.machines.release(
+    step.systemId,
+    { erase, comment: 'pcg: stray machine of a deleted cluster' },
+    signal,
+  );
+  return DONE;
+}

@@ -1,0 +1,108 @@
+/** Bookkeeping: the cluster is as wanted, and one-off requests of the user. */
+import { assertNever } from '../../base/assert.ts';
+import type { ClusterDocument } from '../../contract/cluster.ts';
+import { DONE, type StepContext, type StepOutcome } from '../context.ts';
+import {
+  ACTIONS_KEPT,
+  type ClusterRecord,
+  heldSystemId,
+  type NodeRecord,
+  type RemovalReason,
+} from '../model.ts';
+
+export async function settle(context: StepContext): Promise<StepOutcome> {
+  const now = context.clock.now();
+  let first = false;
+  const record = await context.commit((current) => {
+    if (current.stage.kind !== 'provisioning' && current.stage.kind !== 'running') return current;
+    first = current.stage.kind === 'provisioning';
+    const { problem: _problem, problemStep: _step, rollout: _rollout, ...rest } = current;
+    return {
+      ...rest,
+      stage: first ? { kind: 'running', since: now } : current.stage,
+      generation: context.generation,
+      replacements: 0,
+    };
+  });
+  const durationMs = now - record.createdAt;
+  await context.event(
+    first
+      ? { severity: 'info', reason: 'ClusterRunning', message: `${record.name} is Running`, durationMs }
+      : { severity: 'info', reason: 'ClusterUpdated', message: `${record.name} is as wanted` },
+  );
+  return DONE;
+}
+
+type Action = ClusterDocument['actions'][number];
+
+export async function acknowledgeAction(step: { id: string }, context: StepContext): Promise<StepOutcome> {
+  const action = context.document.actions.find(({ id }) => id === step.id);
+  const now = context.clock.now();
+  await context.commit((record) => ({
+    ...(action ? act(record, action, now) : record),
+    actions: [...record.actions, step.id].slice(-ACTIONS_KEPT),
+  }));
+  if (action)
+    await context.event({
+      severity: 'info',
+      reason: 'ActionAccepted',
+      message: `request ${action.kind} is carried out`,
+    });
+  return DONE;
+}
+
+/** What a request changes in the record; everything else follows from the plan. */
+export function act(record: ClusterRecord, action: Action, now: number): ClusterRecord {
+  switch (action.kind) {
+    case 'retry': {
+      const { problem: _problem, problemStep: _step, ...rest } = record;
+      return { ...rest, replacements: 0, nodes: record.nodes.map((node) => retried(node, now)) };
+    }
+    case 'replace-node':
+      return changeNode(record, action.machine, (node) => leaving(node, 'requested', now));
+    case 'maintenance':
+      return changeNode(record, action.machine, (node) => ({ ...node, maintenance: action.on }));
+    case 'approve-rollout':
+      return { ...record, rollout: { plan: action.plan, approvedAt: now } };
+    case 'run-policy':
+      return {
+        ...record,
+        policies: {
+          ...record.policies,
+          [action.policy]: {
+            ...(record.policies[action.policy] ?? { summary: {} }),
+            state: 'waiting',
+            requestedAt: now,
+          },
+        },
+      };
+    case 'rotate-certificates':
+      return { ...record, rotateRequestedAt: now };
+    default:
+      return assertNever(action, 'action');
+  }
+}
+
+/** A failed machine makes room: released, then replaced by another one. */
+function retried(node: NodeRecord, now: number): NodeRecord {
+  if (!node.failure) return node;
+  const { failure: _failure, ...rest } = node;
+  return leaving(rest, 'failed', now);
+}
+
+function leaving(node: NodeRecord, reason: RemovalReason, since: number): NodeRecord {
+  return node.intent.kind === 'remove' ? node : { ...node, intent: { kind: 'remove', reason, since } };
+}
+
+/** The request names the node, its machine or its host. */
+function changeNode(
+  record: ClusterRecord,
+  name: string,
+  change: (node: NodeRecord) => NodeRecord,
+): ClusterRecord {
+  const matches = (node: NodeRecord) =>
+    node.name === name ||
+    heldSystemId(node) === name ||
+    (node.claim.kind === 'held' && node.claim.hostname === name);
+  return { ...record, nodes: record.nodes.map((node) => (matches(node) ? change(node) : node)) };
+}

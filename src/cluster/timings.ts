@@ -1,0 +1,97 @@
+/**
+ * Every deadline and interval of the cluster engine, named, in milliseconds. Bare metal is slow: a machine
+ * installs in 5 to 20 minutes and MAAS itself gives up after 30, so our deadlines lie beyond MAAS's own.
+ */
+
+export interface Timings {
+  /** How often a cluster with work in progress is looked at when nothing rings. */
+  readonly activeMs: number;
+  /** The same for a cluster at rest. */
+  readonly restMs: number;
+  /** Least distance between two looks at one cluster's API server while it works. */
+  readonly kubeProbeMs: number;
+  /** One request of a probe. */
+  readonly kubeTimeoutMs: number;
+  /** From the accepted deploy to Deployed. Longer than MAAS's node_timeout, which normally speaks first. */
+  readonly deployDeadlineMs: number;
+  /** From Deployed to an answering API server on the first control-plane node. */
+  readonly initDeadlineMs: number;
+  /** From Deployed (or from the node's turn to join, when later) to its Node object and Ready. */
+  readonly joinDeadlineMs: number;
+  /** From release to Ready in MAAS, without erasing. */
+  readonly releaseDeadlineMs: number;
+  /** The same with erasing; a full overwrite of a large disk takes hours. */
+  readonly eraseDeadlineMs: number;
+  /** An allocate whose reply was lost may still be carried out by MAAS this much later (its retry loop is 90 s). */
+  readonly claimSettleMs: number;
+  /** A pack's workloads must be available this long after they were applied. */
+  readonly packDeadlineMs: number;
+  readonly drainDeadlineMs: number;
+  /** First and largest pause before a failed step is tried again. */
+  readonly retryBaseMs: number;
+  readonly retryCapMs: number;
+  /** Pause after an error that only a user can fix; a `retry` action or a new generation ends it at once. */
+  readonly blockedRetryMs: number;
+  /** A picture of MAAS older than this makes machine states Unknown and stops every decision on absence. */
+  readonly staleMs: number;
+  /** Life of a bootstrap token; refreshed at half of it while its node has not joined. Not scaled in simulations. */
+  readonly tokenTtlMs: number;
+  /** How long a machine that failed is not picked again. */
+  readonly quarantineMs: number;
+  /** A power cycle may take this long to bring a node back before it is replaced. */
+  readonly powerCycleMs: number;
+  /** Force delete spends at most this on MAAS before it reports leftovers. */
+  readonly forceDeleteMs: number;
+  /** The list of candidate machines is reused this long within one account. */
+  readonly candidatesMs: number;
+  /** A deploy or release call waits for the BMC; this long we wait for its answer before reading back. */
+  readonly policyRunDeadlineMs: number;
+}
+
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+
+export const DEFAULT_TIMINGS: Timings = {
+  activeMs: 10 * SECOND,
+  restMs: 60 * SECOND,
+  kubeProbeMs: 5 * SECOND,
+  kubeTimeoutMs: 5 * SECOND,
+  deployDeadlineMs: 45 * MINUTE,
+  initDeadlineMs: 20 * MINUTE,
+  joinDeadlineMs: 20 * MINUTE,
+  releaseDeadlineMs: 10 * MINUTE,
+  eraseDeadlineMs: 24 * HOUR,
+  claimSettleMs: 2 * MINUTE,
+  packDeadlineMs: 15 * MINUTE,
+  drainDeadlineMs: 15 * MINUTE,
+  retryBaseMs: 2 * SECOND,
+  retryCapMs: MINUTE,
+  blockedRetryMs: 2 * MINUTE,
+  staleMs: 3 * MINUTE,
+  tokenTtlMs: HOUR,
+  quarantineMs: 24 * HOUR,
+  powerCycleMs: 10 * MINUTE,
+  forceDeleteMs: 30 * SECOND,
+  candidatesMs: 30 * SECOND,
+  policyRunDeadlineMs: 2 * HOUR,
+};
+
+/** Lives that belong to the outside world and do not shrink when simulated hardware runs faster. */
+const UNSCALED: ReadonlySet<keyof Timings> = new Set([
+  'tokenTtlMs',
+  'quarantineMs',
+  'kubeTimeoutMs',
+  'candidatesMs',
+]);
+/** No interval shrinks below this: a busy loop observes nothing new. */
+const LEAST_MS = 50;
+
+/** Timings for hardware that runs `speed` times faster than real (the simulator's `--speed`). */
+export function scaleTimings(timings: Timings, speed: number): Timings {
+  const scaled = Object.entries(timings).map(([name, ms]: [string, number]) => [
+    name,
+    UNSCALED.has(name as keyof Timings) ? ms : Math.max(LEAST_MS, ms / speed),
+  ]);
+  return Object.fromEntries(scaled) as unknown as Timings;
+}

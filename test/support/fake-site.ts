@@ -1,0 +1,575 @@
+/**
+ * A small data centre behind the MAAS and Kubernetes ports, for tests of the cluster engine alone: machines
+ * with owners and stamps, a ledger of who held what when, and API servers that appear when machines boot with
+ * user-data that says so. Times are real milliseconds and short. The full doubles live in src/simulator.
+ */
+import { parseAllDocuments } from 'yaml';
+import { PcgError } from '../../src/base/errors.ts';
+import type { KubeClient, KubeObject, KubeTarget } from '../../src/kube/client.ts';
+import { builtinKind, objectPath } from '../../src/kube/resources.ts';
+import type {
+  ActionOutcome,
+  AllocateOutcome,
+  MaasClient,
+  MaasEvent,
+  MaasMachineStatus,
+  Machine,
+} from '../../src/maas/client.ts';
+import { readCloudConfig } from './node-input.ts';
+
+export interface FakeTimes {
+  readonly callMs: number;
+  readonly deployMs: number;
+  readonly bootMs: number;
+  readonly releaseMs: number;
+}
+
+const FAST: FakeTimes = { callMs: 1, deployMs: 30, bootMs: 15, releaseMs: 10 };
+
+export interface FakeFaults {
+  /** MAAS answers an allocate as lost although it carried it out. */
+  loseAllocateReply?: () => boolean;
+  loseDeployReply?: () => boolean;
+  /** MAAS returns this machine instead of the one asked for. */
+  wrongMachine?: () => string | undefined;
+  deployFails?: (systemId: string) => boolean;
+  deployStuck?: (systemId: string) => boolean;
+  bootstrapFails?: (systemId: string) => boolean;
+  /** Every MAAS call throws. */
+  maasDown?: () => boolean;
+  releaseFails?: (systemId: string) => boolean;
+}
+
+interface Box {
+  machine: Machine;
+  agentName: string;
+  /** Ends whatever the machine does now. */
+  life: number;
+}
+
+const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+
+export function fakeMachine(index: number, changes: Partial<Machine> = {}): Machine {
+  const ip = `10.20.0.${10 + index}`;
+  return {
+    systemId: `m${String(index).padStart(4, '0')}`,
+    hostname: `host-${index}`,
+    fqdn: `host-${index}.maas`,
+    status: 'ready',
+    statusName: 'Ready',
+    statusMessage: '',
+    errorDescription: '',
+    owner: undefined,
+    annotations: {},
+    locked: false,
+    zone: `zone-${'abc'[index % 3]}`,
+    pool: 'default',
+    domain: 'maas',
+    architecture: 'amd64/generic',
+    cpuCount: 8,
+    memoryMiB: 16384,
+    storageGb: 200,
+    tags: [],
+    powerState: 'off',
+    powerType: 'ipmi',
+    virtual: false,
+    osystem: '',
+    distroSeries: '',
+    netboot: true,
+    ipAddresses: [ip],
+    interfaces: [
+      {
+        name: 'eno1',
+        mac: `52:54:00:00:00:${index.toString(16).padStart(2, '0')}`,
+        links: [{ mode: 'auto', ip, subnetCidr: '10.20.0.0/24', gatewayIp: '10.20.0.1' }],
+      },
+    ],
+    ...changes,
+  };
+}
+
+const STATUS_NAMES: Partial<Record<MaasMachineStatus, string>> = {
+  ready: 'Ready',
+  allocated: 'Allocated',
+  deploying: 'Deploying',
+  deployed: 'Deployed',
+  failed_deployment: 'Failed deployment',
+  releasing: 'Releasing',
+};
+
+export class FakeSite {
+  readonly boxes = new Map<string, Box>();
+  readonly reserved = new Map<string, string>();
+  readonly dns = new Map<number, { id: number; fqdn: string; addresses: readonly string[] }>();
+  readonly events: MaasEvent[] = [];
+  /** Things that must never happen, in words. */
+  readonly violations: string[] = [];
+  readonly calls = new Map<string, number>();
+  readonly apis = new Map<string, FakeApi>();
+  readonly faults: FakeFaults = {};
+  readonly user = 'gateway';
+  readonly #times: FakeTimes;
+
+  constructor(
+    count: number,
+    options: { times?: Partial<FakeTimes>; machine?: (index: number) => Partial<Machine> } = {},
+  ) {
+    this.#times = { ...FAST, ...options.times };
+    for (let index = 1; index <= count; index += 1) {
+      const machine = fakeMachine(index, options.machine?.(index));
+      this.boxes.set(machine.systemId, { machine, agentName: '', life: 0 });
+    }
+  }
+
+  /** System ids that the gateway's user owns. */
+  owned(): string[] {
+    return [...this.boxes.values()]
+      .filter(({ machine }) => machine.owner === this.user)
+      .map(({ machine }) => machine.systemId);
+  }
+
+  set(systemId: string, changes: Partial<Machine>): void {
+    const box = this.#box(systemId);
+    const status = changes.status ?? box.machine.status;
+    box.machine = { ...box.machine, ...changes, statusName: STATUS_NAMES[status] ?? status };
+  }
+
+  /** Somebody else releases the machine by hand and takes it. */
+  steal(systemId: string): void {
+    const box = this.#box(systemId);
+    box.life += 1;
+    box.agentName = '';
+    this.#halt(box.machine);
+    this.set(systemId, { owner: 'somebody', annotations: {}, status: 'deployed' });
+  }
+
+  #box(systemId: string): Box {
+    const box = this.boxes.get(systemId);
+    if (!box) throw new Error(`no machine ${systemId}`);
+    return box;
+  }
+
+  #event(systemId: string, type: string, description: string, level = 'INFO'): void {
+    const { hostname } = this.#box(systemId).machine;
+    this.events.push({
+      id: this.events.length + 1,
+      systemId,
+      hostname,
+      level,
+      created: '',
+      type,
+      description,
+    });
+  }
+
+  #halt(machine: Machine): void {
+    for (const api of this.apis.values()) api.stop(machine.systemId);
+  }
+
+  #deploy(box: Box, userData: string): void {
+    const { systemId } = box.machine;
+    box.life += 1;
+    const { life } = box;
+    this.set(systemId, { status: 'deploying', powerState: 'on' });
+    if (this.faults.deployStuck?.(systemId)) return;
+    void (async () => {
+      await pause(this.#times.deployMs);
+      if (box.life !== life) return;
+      if (this.faults.deployFails?.(systemId)) {
+        this.set(systemId, { status: 'failed_deployment', errorDescription: 'curtin failed' });
+        this.#event(systemId, 'Node installation failure', 'curtin failed', 'ERROR');
+        return;
+      }
+      this.set(systemId, { status: 'deployed' });
+      await pause(this.#times.bootMs);
+      if (box.life !== life) return;
+      if (this.faults.bootstrapFails?.(systemId)) {
+        this.#event(systemId, 'Node post-installation failure', "'cloudinit' running modules-final", 'ERROR');
+        return;
+      }
+      await this.#boot(box, life, userData);
+    })();
+  }
+
+  /** What the booted machine does is in its user-data and nowhere else. */
+  async #boot(box: Box, life: number, userData: string): Promise<void> {
+    const { files } = readCloudConfig(userData);
+    const config =
+      files.get('/run/kubeadm/kubeadm.yaml') ?? files.get('/run/kubeadm/kubeadm-join-config.yaml');
+    const documents = parseAllDocuments(config?.content ?? '').map(
+      (document) => document.toJS() as Record<string, never>,
+    );
+    const find = (kind: string) =>
+      documents.find((document) => document['kind'] === kind) as Record<string, any> | undefined;
+    const machine = box.machine;
+    const init = find('InitConfiguration');
+    if (init) {
+      const [host = ''] = String(find('ClusterConfiguration')?.['controlPlaneEndpoint']).split(':');
+      const api = new FakeApi(host);
+      this.apis.set(host, api);
+      api.start(machine, true);
+      await pause(this.#times.bootMs);
+      if (box.life === life) api.configured = true;
+      return;
+    }
+    const join = find('JoinConfiguration');
+    const [host = ''] = String(join?.['discovery'].bootstrapToken.apiServerEndpoint).split(':');
+    const token = String(join?.['discovery'].bootstrapToken.token).split('.')[0];
+    for (;;) {
+      if (box.life !== life) return;
+      const api = this.apis.get(host);
+      if (
+        api?.endpointUp() &&
+        api.objects.has(`/api/v1/namespaces/kube-system/secrets/bootstrap-token-${token}`)
+      ) {
+        const control = join?.['controlPlane'] !== undefined;
+        if (control) {
+          if (api.joining) this.violations.push(`two control-plane nodes join at once: ${machine.hostname}`);
+          api.joining = true;
+          await pause(this.#times.bootMs);
+          api.joining = false;
+          if (box.life !== life) return;
+        }
+        api.start(machine, control);
+        return;
+      }
+      await pause(3);
+    }
+  }
+
+  client(): MaasClient {
+    const call = async (name: string, signal: AbortSignal) => {
+      this.calls.set(name, (this.calls.get(name) ?? 0) + 1);
+      await pause(this.#times.callMs);
+      signal.throwIfAborted();
+      if (this.faults.maasDown?.()) throw new PcgError('MAAS_UNREACHABLE', 'MAAS is down');
+    };
+    const site = this;
+    const unused = async (): Promise<never> => {
+      throw new Error('not part of this fake');
+    };
+    const acted = (box: Box): ActionOutcome => ({ kind: 'accepted', machine: box.machine });
+    return {
+      apiUrl: 'http://fake/MAAS/api/2.0/',
+      version: async () => ({ version: '3.5.0', major: 3, minor: 5, subversion: '', capabilities: [] }),
+      whoami: async () => ({ username: site.user, isAdmin: true }),
+      config: unused,
+      machines: {
+        async list(filter, signal) {
+          await call('list', signal);
+          return [...site.boxes.values()]
+            .filter(
+              ({ machine, agentName }) =>
+                (filter.ids === undefined || filter.ids.includes(machine.systemId)) &&
+                (filter.agentName === undefined || filter.agentName === agentName) &&
+                (filter.statuses === undefined ||
+                  (filter.statuses as readonly string[]).includes(machine.status)) &&
+                (filter.pools === undefined || filter.pools.includes(machine.pool)) &&
+                (filter.zones === undefined || filter.zones.includes(machine.zone)) &&
+                (filter.owner === undefined || filter.owner === machine.owner),
+            )
+            .map(({ machine }) => machine);
+        },
+        async get(systemId, signal) {
+          await call('get', signal);
+          return site.boxes.get(systemId)?.machine;
+        },
+        async allocate(request, signal): Promise<AllocateOutcome> {
+          await call('allocate', signal);
+          const box = site.#box(site.faults.wrongMachine?.() ?? request.systemId ?? '');
+          if (box.machine.status !== 'ready') return { kind: 'taken', systemId: box.machine.systemId };
+          site.set(box.machine.systemId, { status: 'allocated', owner: site.user });
+          box.agentName = request.agentName;
+          const [, cluster, node] = request.agentName.split('.');
+          const twins = [...site.boxes.values()].filter((other) => {
+            const stamp = other.agentName.split('.');
+            return other.machine.owner === site.user && stamp[1] === cluster && stamp[2] === node;
+          });
+          if (twins.length > 1) site.violations.push(`${node} holds ${twins.length} machines`);
+          if (site.faults.loseAllocateReply?.()) return { kind: 'unknown', cause: new Error('lost') };
+          return { kind: 'allocated', machine: box.machine };
+        },
+        async deploy(systemId, request, signal) {
+          await call('deploy', signal);
+          const box = site.#box(systemId);
+          if (box.machine.owner !== site.user) {
+            site.violations.push(`deployed foreign ${systemId}`);
+            return { kind: 'wrong-state', machine: box.machine };
+          }
+          if (box.machine.status !== 'allocated') return { kind: 'wrong-state', machine: box.machine };
+          site.#deploy(box, request.userData);
+          if (site.faults.loseDeployReply?.()) return { kind: 'unknown', cause: new Error('lost') };
+          return acted(box);
+        },
+        async release(systemId, _options, signal) {
+          await call('release', signal);
+          const box = site.#box(systemId);
+          if (box.machine.owner !== undefined && box.machine.owner !== site.user)
+            site.violations.push(`released foreign ${systemId}`);
+          if (box.machine.status === 'ready' || box.machine.status === 'releasing') return acted(box);
+          if (site.faults.releaseFails?.(systemId))
+            throw new PcgError('MAAS_POWER_FAILED', 'the BMC is silent');
+          box.life += 1;
+          box.agentName = '';
+          site.#halt(box.machine);
+          site.set(systemId, { status: 'releasing' });
+          void pause(site.#times.releaseMs).then(() =>
+            site.set(systemId, { status: 'ready', owner: undefined, annotations: {}, powerState: 'off' }),
+          );
+          return acted(box);
+        },
+        async abort(systemId, _comment, signal) {
+          await call('abort', signal);
+          const box = site.#box(systemId);
+          if (box.machine.status !== 'deploying') return { kind: 'wrong-state', machine: box.machine };
+          box.life += 1;
+          site.set(systemId, { status: 'allocated' });
+          return acted(box);
+        },
+        async setAnnotations(systemId, annotations, signal) {
+          await call('annotate', signal);
+          const box = site.#box(systemId);
+          if (box.machine.owner !== site.user) throw new PcgError('MAAS_CONFLICT', 'not acquired');
+          site.set(systemId, { annotations: { ...box.machine.annotations, ...annotations } });
+        },
+        powerOn: async (systemId) => acted(site.#box(systemId)),
+        powerOff: async (systemId) => acted(site.#box(systemId)),
+        queryPower: async () => 'on',
+        markBroken: unused,
+        installationOutput: async () => 'curtin: everything is lost',
+      },
+      async events(query, signal) {
+        await call('events', signal);
+        const found = site.events.filter(
+          (event) =>
+            event.id > (query.after ?? 0) && (query.ids === undefined || query.ids.includes(event.systemId)),
+        );
+        return query.after === undefined
+          ? found.slice(-(query.limit ?? 100))
+          : found.slice(0, query.limit ?? 100);
+      },
+      zones: async () => ['zone-a', 'zone-b', 'zone-c'].map((name, id) => ({ id, name, description: '' })),
+      pools: async () => [{ id: 1, name: 'default', description: '' }],
+      domains: async () => [{ id: 1, name: 'maas', isDefault: true, authoritative: true }],
+      tags: async () => [],
+      subnets: async () => [
+        {
+          id: 1,
+          name: 'machines',
+          cidr: '10.20.0.0/24',
+          gatewayIp: '10.20.0.1',
+          managed: true,
+          vid: 0,
+          fabric: 'fabric-0',
+          space: undefined,
+          dnsServers: [],
+        },
+      ],
+      subnetStatistics: async () => ({ numAvailable: 100, largestAvailable: 100, totalAddresses: 254 }),
+      unreservedRanges: async () => [{ start: '10.20.0.200', end: '10.20.0.250', count: 51 }],
+      images: async () => [
+        { name: 'ubuntu/noble', architecture: 'amd64/ga-24.04', type: 'Synced', subarches: '', title: '' },
+        { name: 'ubuntu/jammy', architecture: 'amd64/ga-22.04', type: 'Synced', subarches: '', title: '' },
+      ],
+      async reserveAddress({ ip }, signal) {
+        await call('reserve', signal);
+        if (ip === undefined) return { kind: 'full' };
+        site.reserved.set(ip, site.user);
+        return { kind: 'reserved', ip };
+      },
+      async releaseAddress(ip, signal) {
+        await call('release-address', signal);
+        return site.reserved.delete(ip) ? 'released' : 'absent';
+      },
+      reservedAddresses: async () =>
+        [...site.reserved].map(([ip, owner]) => ({
+          ip,
+          owner,
+          subnetCidr: '10.20.0.0/24',
+          createdAt: undefined,
+        })),
+      dnsResources: async (fqdn) => [...site.dns.values()].filter((resource) => resource.fqdn === fqdn),
+      async createDnsResource(fqdn, addresses) {
+        const resource = { id: site.dns.size + 1, fqdn, addresses };
+        site.dns.set(resource.id, resource);
+        return resource;
+      },
+      async updateDnsResource(id, addresses) {
+        const resource = { ...site.dns.get(id), id, fqdn: site.dns.get(id)?.fqdn ?? '', addresses };
+        site.dns.set(id, resource);
+        return resource;
+      },
+      async deleteDnsResource(id) {
+        site.dns.delete(id);
+      },
+      signHeaders: () => ({}),
+      async [Symbol.asyncDispose]() {},
+    };
+  }
+
+  kube(target: KubeTarget): KubeClient {
+    return new FakeKubeClient(this, target);
+  }
+}
+
+/** One cluster's API: objects by path; a Node is Ready once a CNI DaemonSet is there. */
+export class FakeApi {
+  readonly host: string;
+  readonly objects = new Map<string, KubeObject>();
+  readonly members = new Map<string, { ip: string; hostname: string; control: boolean }>();
+  configured = false;
+  joining = false;
+  /** Evictions etc. that tests look at. */
+  readonly log: string[] = [];
+
+  constructor(host: string) {
+    this.host = host;
+  }
+
+  serves(host: string): boolean {
+    if (host === this.host) return this.endpointUp();
+    return [...this.members.values()].some((member) => member.control && member.ip === host);
+  }
+
+  /** kube-vip holds the address once it may take its lease; other kinds of endpoint need any member. */
+  endpointUp(): boolean {
+    const control = [...this.members.values()].some((member) => member.control);
+    const isVip = /^\d/.test(this.host);
+    return control && (!isVip || [...this.objects.keys()].some((path) => path.includes('kube-vip')));
+  }
+
+  start(machine: Machine, control: boolean): void {
+    this.members.set(machine.systemId, {
+      ip: machine.ipAddresses[0] ?? '',
+      hostname: machine.hostname,
+      control,
+    });
+    this.objects.set(`/api/v1/nodes/${machine.hostname}`, {
+      apiVersion: 'v1',
+      kind: 'Node',
+      metadata: {
+        name: machine.hostname,
+        resourceVersion: '1',
+        labels: control ? { 'node-role.kubernetes.io/control-plane': '' } : {},
+      },
+      spec: { providerID: `maas:///${machine.zone}/${machine.systemId}` },
+      status: { nodeInfo: { kubeletVersion: 'v1.36.1', bootID: machine.systemId } },
+    });
+  }
+
+  stop(systemId: string): void {
+    this.members.delete(systemId);
+  }
+
+  node(object: KubeObject): KubeObject {
+    const alive = [...this.members.values()].some((member) => member.hostname === object.metadata.name);
+    const cni = [...this.objects.values()].some((other) => other.kind === 'DaemonSet');
+    const status = object['status'] as Record<string, unknown>;
+    return {
+      ...object,
+      status: {
+        ...status,
+        conditions: [{ type: 'Ready', status: alive ? (cni ? 'True' : 'False') : 'Unknown' }],
+      },
+    };
+  }
+}
+
+class FakeKubeClient implements KubeClient {
+  readonly target: KubeTarget;
+  readonly #site: FakeSite;
+
+  constructor(site: FakeSite, target: KubeTarget) {
+    this.#site = site;
+    this.target = target;
+  }
+
+  async #api(signal: AbortSignal): Promise<FakeApi> {
+    await pause(1);
+    signal.throwIfAborted();
+    const host = new URL(this.target.server).hostname;
+    const api = [...this.#site.apis.values()].find((candidate) => candidate.serves(host));
+    if (!api) throw new PcgError('KUBE_UNREACHABLE', `${host} does not answer`);
+    return api;
+  }
+
+  async request(): Promise<never> {
+    throw new Error('not part of this fake');
+  }
+
+  async get(path: string, signal: AbortSignal) {
+    const api = await this.#api(signal);
+    if (path.endsWith('/configmaps/kubeadm-config') || path.endsWith('/configmaps/cluster-info'))
+      return api.configured
+        ? { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'x' }, data: {} }
+        : undefined;
+    const object = api.objects.get(path);
+    if (object?.kind === 'DaemonSet')
+      return {
+        ...object,
+        status: {
+          observedGeneration: 9,
+          desiredNumberScheduled: 1,
+          numberAvailable: 1,
+          updatedNumberScheduled: 1,
+        },
+      };
+    return object && object.kind === 'Node' ? api.node(object) : object;
+  }
+
+  async list(path: string, signal: AbortSignal) {
+    const api = await this.#api(signal);
+    const items = [...api.objects]
+      .filter(([key]) => key.startsWith(`${path.split('?')[0]}/`))
+      .map(([, object]) => (object.kind === 'Node' ? api.node(object) : object));
+    return { items, resourceVersion: '1' };
+  }
+
+  // biome-ignore lint/correctness/useYield: nothing ever happens here
+  async *watch(): AsyncGenerator<never> {}
+
+  async apply(object: KubeObject, _options: unknown, signal: AbortSignal) {
+    const api = await this.#api(signal);
+    const resource = builtinKind(object.apiVersion, object.kind);
+    const path = resource ? objectPath(resource, object) : `/custom/${object.kind}/${object.metadata.name}`;
+    api.objects.set(path, object);
+    return object;
+  }
+
+  async create(object: KubeObject, signal: AbortSignal) {
+    return await this.apply(object, {}, signal);
+  }
+
+  async patch(path: string, patch: unknown, _type: string, signal: AbortSignal) {
+    const api = await this.#api(signal);
+    const before = api.objects.get(path);
+    if (!before) throw new PcgError('NOT_FOUND', path);
+    const after = merge(before, patch) as KubeObject;
+    api.objects.set(path, after);
+    return after;
+  }
+
+  async delete(path: string, signal: AbortSignal) {
+    const api = await this.#api(signal);
+    api.objects.delete(path);
+  }
+
+  async ready(signal: AbortSignal) {
+    await this.#api(signal);
+    return true;
+  }
+
+  async [Symbol.asyncDispose]() {}
+}
+
+function merge(target: unknown, patch: unknown): unknown {
+  if (patch === null || typeof patch !== 'object' || Array.isArray(patch)) return patch;
+  const base =
+    target !== null && typeof target === 'object' ? { ...(target as Record<string, unknown>) } : {};
+  for (const [key, value] of Object.entries(patch)) {
+    if (value === undefined) continue;
+    if (value === null) delete base[key];
+    else base[key] = merge(base[key], value);
+  }
+  return base;
+}
