@@ -1,0 +1,68 @@
+/**
+ * Opens the portal's store and brings it to the newest schema. SQLite for one host, PostgreSQL for the
+ * rest; everything above speaks Kysely and does not know which.
+ */
+import { Kysely, PostgresDialect } from 'kysely';
+import { Migrator } from 'kysely/migration';
+import pg from 'pg';
+import { PcgError } from '../../base/errors.ts';
+import { migrations } from './migrations.ts';
+import type { PortalDb, PortalTables } from './schema.ts';
+import { nodeSqliteDialect } from './sqlite-dialect.ts';
+
+export type StoreOptions =
+  | { readonly kind: 'sqlite'; readonly path: string }
+  | { readonly kind: 'postgres'; readonly url: string };
+
+/** Connections to PostgreSQL; every query is short. */
+const POOL_SIZE = 12;
+/** int8's type id: counts and times are far below 2^53, so they are read as numbers. */
+const INT8_OID = 20;
+/** SQLSTATE of a unique violation; SQLite's is an extended result code of SQLITE_CONSTRAINT. */
+const PG_UNIQUE_VIOLATION = '23505';
+const SQLITE_UNIQUE_CODES = [2067, 1555];
+
+export async function openStore(options: StoreOptions): Promise<PortalDb> {
+  const db = new Kysely<PortalTables>({ dialect: dialectFor(options) });
+  const migrator = new Migrator({ db, provider: { getMigrations: async () => migrations } });
+  const { error } = await migrator.migrateToLatest();
+  if (error !== undefined) {
+    await db.destroy();
+    throw new PcgError('STORAGE_FAILED', `the portal's ${options.kind} store could not be opened`, {
+      cause: error,
+    });
+  }
+  return db;
+}
+
+function dialectFor(options: StoreOptions) {
+  if (options.kind === 'sqlite') {
+    try {
+      return nodeSqliteDialect(options.path);
+    } catch (cause) {
+      throw new PcgError('STORAGE_FAILED', `cannot open ${options.path}`, { cause });
+    }
+  }
+  const pool = new pg.Pool({
+    connectionString: options.url,
+    max: POOL_SIZE,
+    types: {
+      getTypeParser: ((oid: number, format?: 'text' | 'binary') =>
+        oid === INT8_OID
+          ? Number
+          : pg.types.getTypeParser(oid, format as 'text')) as typeof pg.types.getTypeParser,
+    },
+  });
+  // An idle connection that the server closes must not end the process; the pool replaces it.
+  pool.on('error', () => {});
+  return new PostgresDialect({ pool });
+}
+
+/** Did this write lose against a unique constraint? */
+export function isUniqueViolation(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const { code, errcode } = error as { code?: unknown; errcode?: unknown };
+  return (
+    code === PG_UNIQUE_VIOLATION || (typeof errcode === 'number' && SQLITE_UNIQUE_CODES.includes(errcode))
+  );
+}
