@@ -24,6 +24,8 @@ export const CreatePairingCodeRequestSchema = z.object({
 
 /** `sealedKey` was sealed by the caller to the gateway's key; `apiKey` is sealed by the portal at once and not kept. */
 export const CreateCloudAccountRequestSchema = z.object({
+  /** The caller's choice when it seals the key itself: the seal is bound to the account's id. */
+  id: IdSchema.optional(),
   name: DnsLabelSchema.max(40),
   description: z.string().max(500).default(''),
   gateway: IdSchema,

@@ -1,0 +1,254 @@
+/** Clusters: create, look, change, leave. Answers are 202 where the gateway still has to do the work. */
+import { z } from 'zod';
+import { PcgError } from '../../base/errors.ts';
+import { ClusterDocumentSchema, ClusterSchema, ClusterSpecSchema } from '../../contract/cluster.ts';
+import { EventSchema } from '../../contract/events.ts';
+import { IdSchema } from '../../contract/names.ts';
+import {
+  abortCluster,
+  addAction,
+  changeSpec,
+  type ClusterAction,
+  clusterRow,
+  createCluster,
+  deleteCluster,
+  forceDeleteCluster,
+  listClusters,
+  viewCluster,
+} from '../clusters.ts';
+import { readEvents } from '../feed.ts';
+import { renderKubeconfig } from '../kubeconfig.ts';
+import type { Portal } from '../portal.ts';
+import { callerOf, principalOf } from '../request-guard.ts';
+import { type App, IdParams, listOf, PROBLEMS } from './app.ts';
+
+const HOUR_MS = 3_600_000;
+const EVENTS_MAX = 1_000;
+
+const DeletedQuery = z.object({
+  /** `72h`: those deleted within that time, instead of the living. */
+  deleted: z
+    .string()
+    .regex(/^\d{1,3}h$/, 'give it like 72h')
+    .optional(),
+});
+const EventsQuery = z.object({
+  after: z.coerce.number().int().min(0).default(0),
+  limit: z.coerce.number().int().min(1).max(EVENTS_MAX).default(200),
+});
+export const FeedEventSchema = EventSchema.extend({
+  id: z.int().min(1).describe('Position in the feed: give it as `after` to go on.'),
+  gateway: IdSchema,
+});
+const EventPage = z.object({ events: z.array(FeedEventSchema), next: z.int() });
+const ConfirmName = z.object({ confirm: z.string().max(100).default('') });
+const ActionBody = z.discriminatedUnion(
+  'kind',
+  // The portal gives the id.
+  ClusterDocumentSchema.shape.actions
+    .unwrap()
+    .element.options.map((option) => (option as z.ZodObject).omit({ id: true })) as never,
+);
+const KEY_MAX_CHARS = 200;
+
+export function clusterRoutes(app: App, portal: Portal): void {
+  const tags = ['clusters'];
+  const config = { access: 'project-admin' as const };
+
+  app.get(
+    '/clusters',
+    {
+      schema: {
+        tags,
+        summary: 'Living clusters, without tasks; with ?deleted=72h the recently deleted ones',
+        querystring: DeletedQuery,
+        response: { 200: listOf(ClusterSchema), ...PROBLEMS },
+      },
+    },
+    async (request) => {
+      const { deleted } = request.query;
+      const withinMs = deleted === undefined ? undefined : Number.parseInt(deleted, 10) * HOUR_MS;
+      if (withinMs !== undefined && withinMs > portal.limits.deletedFilterMaxMs)
+        throw new PcgError('INVALID_INPUT', `at most ${portal.limits.deletedFilterMaxMs / HOUR_MS}h`, {
+          field: 'deleted',
+        });
+      return { items: await listClusters(portal, withinMs) };
+    },
+  );
+
+  app.post(
+    '/clusters',
+    {
+      config,
+      schema: {
+        tags,
+        summary:
+          'Create a cluster; placement is checked through the gateway first (?preflight=skip does not)',
+        querystring: z.object({ preflight: z.enum(['required', 'skip']).default('required') }),
+        body: z.object({ spec: ClusterSpecSchema }),
+        response: { 200: ClusterSchema, 201: ClusterSchema, ...PROBLEMS },
+      },
+    },
+    async (request, reply) => {
+      const caller = callerOf(request);
+      const key = request.headers['idempotency-key'];
+      if (Array.isArray(key) || (key !== undefined && (key.length === 0 || key.length > KEY_MAX_CHARS)))
+        throw new PcgError('INVALID_INPUT', `one key of 1 to ${KEY_MAX_CHARS} characters`, {
+          field: 'Idempotency-Key',
+        });
+      const { row, replayed } = await createCluster(portal, request.body.spec, {
+        caller,
+        principal: principalOf(caller),
+        preflight: request.query.preflight,
+        idempotencyKey: key,
+      });
+      return reply.code(replayed ? 200 : 201).send(await viewCluster(portal, row));
+    },
+  );
+
+  app.get(
+    '/clusters/:id',
+    {
+      schema: {
+        tags,
+        summary: 'One cluster with all tasks',
+        params: IdParams,
+        response: { 200: ClusterSchema, ...PROBLEMS },
+      },
+    },
+    async (request) => await viewCluster(portal, await clusterRow(portal, request.params.id)),
+  );
+
+  app.put(
+    '/clusters/:id/spec',
+    {
+      config,
+      schema: {
+        tags,
+        summary: 'Replace the specification at its newest generation',
+        params: IdParams,
+        body: z.object({ generation: z.int().min(1), spec: ClusterSpecSchema }),
+        response: { 202: ClusterSchema, ...PROBLEMS },
+      },
+    },
+    async (request, reply) => {
+      const row = await changeSpec(portal, request.params.id, request.body.generation, request.body.spec);
+      return reply.code(202).send(await viewCluster(portal, row));
+    },
+  );
+
+  app.post(
+    '/clusters/:id/delete',
+    {
+      config,
+      schema: {
+        tags,
+        summary: 'Delete a provisioned cluster; its name confirms',
+        params: IdParams,
+        body: ConfirmName,
+        response: { 202: ClusterSchema, ...PROBLEMS },
+      },
+    },
+    async (request, reply) => {
+      const row = await deleteCluster(portal, request.params.id, request.body.confirm);
+      portal.log.info({ cluster: row.id, by: callerOf(request).email }, 'cluster delete requested');
+      return reply.code(202).send(await viewCluster(portal, row));
+    },
+  );
+
+  app.post(
+    '/clusters/:id/abort',
+    {
+      config,
+      schema: {
+        tags,
+        summary: 'Stop provisioning and release everything',
+        params: IdParams,
+        body: z.object({}),
+        response: { 202: ClusterSchema, ...PROBLEMS },
+      },
+    },
+    async (request, reply) => {
+      const row = await abortCluster(portal, request.params.id);
+      portal.log.info({ cluster: row.id, by: callerOf(request).email }, 'cluster abort requested');
+      return reply.code(202).send(await viewCluster(portal, row));
+    },
+  );
+
+  app.post(
+    '/clusters/:id/force-delete',
+    {
+      config,
+      schema: {
+        tags,
+        summary: 'Forget a cluster that does not finish deleting; opens 15 minutes after Delete',
+        params: IdParams,
+        body: ConfirmName,
+        response: { 202: ClusterSchema, ...PROBLEMS },
+      },
+    },
+    async (request, reply) => {
+      const row = await forceDeleteCluster(portal, request.params.id, request.body.confirm);
+      portal.log.warn({ cluster: row.id, by: callerOf(request).email }, 'cluster force delete requested');
+      return reply.code(202).send(await viewCluster(portal, row));
+    },
+  );
+
+  app.post(
+    '/clusters/:id/actions',
+    {
+      config,
+      schema: {
+        tags,
+        summary: 'One-off actions: retry, replace-node, maintenance, ...',
+        params: IdParams,
+        body: ActionBody,
+        response: { 202: ClusterSchema, ...PROBLEMS },
+      },
+    },
+    async (request, reply) => {
+      const row = await addAction(portal, request.params.id, request.body as ClusterAction);
+      return reply.code(202).send(await viewCluster(portal, row));
+    },
+  );
+
+  app.get(
+    '/clusters/:id/events',
+    {
+      schema: {
+        tags,
+        summary: 'Events of a cluster, oldest first',
+        params: IdParams,
+        querystring: EventsQuery,
+        response: { 200: EventPage, ...PROBLEMS },
+      },
+    },
+    async (request) => {
+      const { after, limit } = request.query;
+      const row = await clusterRow(portal, request.params.id);
+      const events = await readEvents(portal, { cluster: row.id, after, limit });
+      return { events, next: events.at(-1)?.id ?? after };
+    },
+  );
+
+  app.get(
+    '/clusters/:id/kubeconfig',
+    {
+      schema: {
+        tags,
+        summary: 'kubeconfig that goes through this portal, as the signed-in user',
+        params: IdParams,
+        produces: ['application/yaml'],
+      },
+    },
+    async (request, reply) => {
+      const row = await clusterRow(portal, request.params.id);
+      const text = await renderKubeconfig(portal, row, callerOf(request));
+      return reply
+        .header('cache-control', 'no-store')
+        .header('content-disposition', `attachment; filename="${row.name}.kubeconfig"`)
+        .type('application/yaml')
+        .send(text);
+    },
+  );
+}

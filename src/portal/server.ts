@@ -1,0 +1,171 @@
+/**
+ * Starts the portal: one listener for the API, the page, the gateways' tunnels and the proxied programs.
+ * The only file of the portal that builds the parts; all of them share one `Portal` record.
+ */
+import http, { type RequestListener, type Server } from 'node:http';
+import https from 'node:https';
+import type { AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
+import type { Clock } from '../base/clock.ts';
+import { PcgError } from '../base/errors.ts';
+import type { Log, Secret } from '../base/log.ts';
+import { DEFAULT_PROFILE } from '../contract/default-profile.ts';
+import { createProxies, isProxied } from './api/proxies.ts';
+import { createApp } from './api/routes.ts';
+import { Auth } from './auth.ts';
+import { Changes } from './changes.ts';
+import { loadIdentity } from './identity.ts';
+import { DEFAULT_LIMITS, type PortalLimits } from './limits.ts';
+import { createMetrics } from './metrics.ts';
+import type { Portal } from './portal.ts';
+import { createProfile, listProfiles } from './profiles.ts';
+import { openStore, type StoreOptions } from './store/open.ts';
+import { sweepForever } from './sweep.ts';
+import { openTunnels } from './tunnels.ts';
+import { findPage } from './web-files.ts';
+
+export interface PortalOptions {
+  readonly host: string;
+  /** 0 = any free port. */
+  readonly port: number;
+  readonly tls?: { readonly cert: string; readonly key: string };
+  readonly store: StoreOptions;
+  /** As users and gateways reach it; default: host and port of the listener. */
+  readonly publicUrl?: string;
+  /** Without a password one is made at the first start and returned as `generatedPassword`. */
+  readonly admin: { readonly email: string; readonly password?: Secret };
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly limits?: Partial<PortalLimits>;
+  readonly trustProxy?: boolean;
+  /** false: API only. */
+  readonly page?: boolean;
+}
+
+export interface RunningPortal extends AsyncDisposable {
+  readonly url: string;
+  readonly tunnelUrl: string;
+  readonly generatedPassword: Secret | undefined;
+}
+
+const TUNNEL_PATH = '/tunnel/v1';
+/** A request's head must be there within this time; bodies and answers may take as long as they move. */
+const HEADERS_TIMEOUT_MS = 30_000;
+const KEEP_ALIVE_MS = 72_000;
+/** Longer than the usual 16 KiB: kubectl may send long tokens and many SPDY headers. */
+const MAX_HEADER_BYTES = 32 * 1024;
+
+export async function startPortal(options: PortalOptions): Promise<RunningPortal> {
+  await using stack = new AsyncDisposableStack();
+  const { clock, log } = options;
+  const limits: PortalLimits = { ...DEFAULT_LIMITS, ...options.limits };
+  const stop = new AbortController();
+
+  const db = await openStore(options.store);
+  stack.defer(() => db.destroy());
+  const auth = new Auth(db, clock, limits);
+  const generatedPassword = await auth.ensureAdmin(options.admin);
+  const changes = new Changes();
+  const metrics = createMetrics();
+  const identity = await loadIdentity(db);
+  const address = { url: options.publicUrl?.replace(/\/+$/, '') ?? '' };
+  const tunnels = await openTunnels({ db, clock, log, limits, changes, identity, metrics });
+  const portal: Portal = {
+    db,
+    clock,
+    log,
+    limits,
+    changes,
+    auth,
+    identity,
+    metrics,
+    links: tunnels.links,
+    knowsItsUrl: options.publicUrl !== undefined,
+    get publicUrl() {
+      return address.url;
+    },
+    get tunnelUrl() {
+      return `${address.url.replace(/^http/, 'ws')}${TUNNEL_PATH}`;
+    },
+  };
+  if ((await listProfiles(portal)).length === 0) {
+    const { id, revision: _revision, ...profile } = DEFAULT_PROFILE;
+    await createProfile(portal, profile, id);
+  }
+
+  const proxies = createProxies(portal);
+  const page = options.page === false ? undefined : await findPage(log);
+  const raw = new Set<Duplex>();
+  const serverFactory = (listener: RequestListener): Server => {
+    const settings = {
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      requestTimeout: 0,
+      maxHeaderSize: MAX_HEADER_BYTES,
+    };
+    const handle: RequestListener = (request, response) =>
+      isProxied(request.url) ? proxies.request(request, response) : listener(request, response);
+    const server = options.tls
+      ? (https.createServer({ ...settings, ...options.tls }, handle) as unknown as Server)
+      : http.createServer(settings, handle);
+    server.on('upgrade', (request, socket, head) => {
+      raw.add(socket);
+      socket.once('close', () => raw.delete(socket));
+      const path = request.url?.split('?', 1)[0];
+      if (path === TUNNEL_PATH) return tunnels.handleUpgrade(request, socket, head);
+      if (isProxied(request.url)) return proxies.upgrade(request, socket, head);
+      socket.end('HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n');
+    });
+    return server;
+  };
+  const app = await createApp(portal, {
+    serverFactory,
+    stopped: stop.signal,
+    page,
+    trustProxy: options.trustProxy ?? false,
+    version: '0.1.0',
+  });
+  stack.defer(async () => {
+    for (const socket of raw) socket.destroy();
+    await close(app.server);
+    await app.close();
+  });
+  // Tunnels end before the listener: gateways are told when to come back.
+  stack.use(tunnels);
+  await listen(app.server, options);
+  const { port } = app.server.address() as AddressInfo;
+  const scheme = options.tls ? 'https' : 'http';
+  const shownHost = options.host.includes(':') ? `[${options.host}]` : options.host;
+  if (address.url === '') address.url = `${scheme}://${shownHost}:${port}`;
+
+  const sweeping = sweepForever(portal, stop.signal);
+  stack.defer(async () => {
+    stop.abort(new PcgError('CANCELLED', 'the portal stops'));
+    await sweeping;
+  });
+  log.info({ url: portal.publicUrl, store: options.store.kind }, 'portal ready');
+  const running = stack.move();
+  return {
+    url: portal.publicUrl,
+    tunnelUrl: portal.tunnelUrl,
+    generatedPassword,
+    [Symbol.asyncDispose]: () => running.disposeAsync(),
+  };
+}
+
+function listen(server: Server, options: PortalOptions): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (cause) =>
+      reject(new PcgError('BAD_CONFIG', `cannot listen on ${options.host}:${options.port}`, { cause })),
+    );
+    server.listen(options.port, options.host, () => resolve());
+  });
+}
+
+/** Watches and event streams never end by themselves: they are cut. */
+function close(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve());
+    server.closeAllConnections();
+  });
+}
