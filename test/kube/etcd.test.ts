@@ -1,0 +1,230 @@
+import { createHash } from 'node:crypto';
+import { expect, it } from 'vitest';
+import { systemClock } from '../../src/base/clock.ts';
+import { PcgError } from '../../src/base/errors.ts';
+import { createEtcdClient, type EtcdClient, type EtcdMemberHealth } from '../../src/kube/etcd.ts';
+import { membersWithoutMachine } from '../../src/kube/quorum.ts';
+import { createEtcdNodes, type EtcdNode } from '../support/etcd.ts';
+import { describeWith } from '../support/needs.ts';
+import { startConnectProxy } from '../support/tls-server.ts';
+
+const signal = new AbortController().signal;
+const options = { clock: systemClock };
+
+/** Asks until the picture is as wanted; real processes elect leaders in their own time. */
+async function until(
+  client: EtcdClient,
+  wanted: (members: EtcdMemberHealth[]) => boolean,
+): Promise<EtcdMemberHealth[]> {
+  let last: unknown;
+  for (let attempt = 0; attempt < 100; attempt += 1) {
+    try {
+      const members = await client.health(signal);
+      if (wanted(members)) return members;
+      last = members;
+    } catch (error) {
+      last = error;
+    }
+    await systemClock.sleep(100);
+  }
+  return expect.fail(`etcd did not get there: ${JSON.stringify(last)}`);
+}
+
+/** etcd takes no membership change within 5 s of a new connection between members: callers try again. */
+async function patiently<T>(change: () => Promise<T>): Promise<T> {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      return await change();
+    } catch (error) {
+      if (
+        !(error instanceof PcgError && error.retryable && error.details?.['grpcCode'] === 14) ||
+        attempt > 80
+      )
+        throw error;
+    }
+    await systemClock.sleep(100);
+  }
+}
+
+const allHealthy = (count: number) => (members: EtcdMemberHealth[]) =>
+  members.length === count &&
+  members.every((member) => member.healthy) &&
+  members.some((member) => member.leader);
+
+async function threeNodes(cluster: Awaited<ReturnType<typeof createEtcdNodes>>) {
+  const nodes = [await cluster.node('cp-1'), await cluster.node('cp-2'), await cluster.node('cp-3')] as const;
+  for (const node of nodes) node.start('new', nodes);
+  return nodes;
+}
+
+function idOf(members: readonly EtcdMemberHealth[], name: string): string {
+  return members.find((member) => member.name === name)?.id ?? expect.fail(`no member ${name}`);
+}
+
+async function refusal(promise: Promise<unknown>): Promise<PcgError> {
+  const error = await promise.then(
+    () => expect.fail('should have been refused'),
+    (thrown: unknown) => thrown,
+  );
+  expect(error).toBeInstanceOf(PcgError);
+  return error as PcgError;
+}
+
+describeWith(['etcd'], 'three real etcd members over mTLS', () => {
+  it('are seen with names, health, leader and size, also through the machine network proxy', async () => {
+    await using cluster = await createEtcdNodes();
+    const nodes = await threeNodes(cluster);
+    await using proxy = await startConnectProxy((target) => Number(target.split(':')[1]));
+    await using client = createEtcdClient(
+      nodes.map((node) => node.clientUrl),
+      { ...cluster.identity, proxyUrl: proxy.url },
+      options,
+    );
+    const members = await until(client, allHealthy(3));
+    expect(members.map((member) => member.name).sort()).toEqual(['cp-1', 'cp-2', 'cp-3']);
+    expect(members.filter((member) => member.leader)).toHaveLength(1);
+    expect(members.every((member) => /^\d{1,20}$/.test(member.id) && (member.dbSizeBytes ?? 0) > 0)).toBe(
+      true,
+    );
+    expect(await client.alarms(signal)).toEqual([]);
+    expect(proxy.asked.length).toBeGreaterThan(0);
+  });
+
+  it('move leadership, also when asked for who leads already', async () => {
+    await using cluster = await createEtcdNodes();
+    const nodes = await threeNodes(cluster);
+    await using client = createEtcdClient(
+      nodes.map((node) => node.clientUrl),
+      cluster.identity,
+      options,
+    );
+    const members = await until(client, allHealthy(3));
+    const follower = members.find((member) => !member.leader) ?? expect.fail('no follower');
+    await client.transferLeadership(follower.id, signal);
+    await until(client, (now) => now.find((member) => member.leader)?.id === follower.id);
+    await client.transferLeadership(follower.id, signal);
+  });
+
+  it('give up their leader in an orderly way, once: removing again is no error', async () => {
+    await using cluster = await createEtcdNodes();
+    const nodes = await threeNodes(cluster);
+    await using client = createEtcdClient(
+      nodes.map((node) => node.clientUrl),
+      cluster.identity,
+      options,
+    );
+    const leader =
+      (await until(client, allHealthy(3))).find((member) => member.leader) ?? expect.fail('no leader');
+    expect(await patiently(() => client.remove(leader.id, signal))).toBe('removed');
+    await nodes.find((node) => node.name === leader.name)?.ended(); // its process notices and exits
+    expect(await client.remove(leader.id, signal)).toBe('absent');
+    const left = await until(client, allHealthy(2));
+    expect(left.map((member) => member.name)).not.toContain(leader.name);
+  });
+
+  it('let a dead member be removed, but no living one while it is dead', async () => {
+    await using cluster = await createEtcdNodes();
+    const nodes = await threeNodes(cluster);
+    await using client = createEtcdClient(
+      nodes.map((node) => node.clientUrl),
+      cluster.identity,
+      options,
+    );
+    const members = await until(client, allHealthy(3));
+    await nodes[2].kill();
+    await until(
+      client,
+      (now) => now.filter((member) => member.healthy).length === 2 && now.some((m) => m.leader),
+    );
+    const refused = await refusal(client.remove(idOf(members, 'cp-1'), signal));
+    expect([refused.code, refused.details?.['reason']]).toEqual(['ETCD_QUORUM_AT_RISK', 'quorum-at-risk']);
+    expect(await patiently(() => client.remove(idOf(members, 'cp-3'), signal))).toBe('removed');
+    await until(client, allHealthy(2));
+  });
+
+  it('take no change after quorum is lost', async () => {
+    await using cluster = await createEtcdNodes();
+    const nodes = await threeNodes(cluster);
+    await using client = createEtcdClient(
+      nodes.map((node) => node.clientUrl),
+      cluster.identity,
+      options,
+    );
+    const members = await until(client, allHealthy(3));
+    await Promise.all([nodes[1].kill(), nodes[2].kill()]);
+    const refused = await refusal(client.remove(idOf(members, 'cp-3'), signal));
+    expect(['ETCD_QUORUM_AT_RISK', 'KUBE_UNREACHABLE']).toContain(refused.code);
+  });
+
+  it('show a learner that a failed join left behind: found by address, removed, then others can join', async () => {
+    await using cluster = await createEtcdNodes();
+    const nodes = await threeNodes(cluster);
+    const ghost = await cluster.node('cp-4'); // never started
+    await using client = createEtcdClient(
+      nodes.map((node) => node.clientUrl),
+      cluster.identity,
+      options,
+    );
+    const members = await until(client, allHealthy(3));
+    const id = await patiently(() => client.addLearner(ghost.peerUrl, signal));
+    const seen = await client.health(signal);
+    expect(seen.find((member) => member.id === id)).toMatchObject({
+      name: '',
+      learner: true,
+      healthy: false,
+    });
+    const machines = nodes.map((node) => ({ name: node.name, addresses: ['10.0.0.1'] }));
+    expect(membersWithoutMachine(seen, machines).map((member) => member.id)).toEqual([id]);
+    const refused = await refusal(client.remove(idOf(members, 'cp-1'), signal));
+    expect(refused.details?.['reason']).toBe('learner-present');
+    expect(await client.promote(id, signal)).toBe('behind');
+    expect(await patiently(() => client.remove(id, signal))).toBe('removed');
+    await until(client, allHealthy(3));
+  });
+
+  it('grow from one by learner and promotion, as kubeadm joins do', async () => {
+    await using cluster = await createEtcdNodes();
+    const first = await cluster.node('cp-1');
+    first.start('new', []);
+    await using client = createEtcdClient([first.clientUrl], cluster.identity, options);
+    await until(client, allHealthy(1));
+    const second = await cluster.node('cp-2');
+    const id = await patiently(() => client.addLearner(second.peerUrl, signal));
+    second.start('existing', [first]);
+    await until(client, (members) => members.some((member) => member.id === id && member.healthy));
+    for (let attempt = 0; (await client.promote(id, signal)) === 'behind'; attempt += 1) {
+      if (attempt > 50) expect.fail('the learner never caught up');
+      await systemClock.sleep(100);
+    }
+    expect(await client.promote(id, signal)).toBe('promoted');
+    await until(client, allHealthy(2));
+  });
+
+  it('stream a snapshot that is a whole database with a valid checksum', async () => {
+    await using cluster = await createEtcdNodes();
+    const nodes = await threeNodes(cluster);
+    await using client = createEtcdClient(
+      nodes.map((node) => node.clientUrl),
+      cluster.identity,
+      options,
+    );
+    await until(client, allHealthy(3));
+    const pieces: Uint8Array[] = [];
+    for await (const piece of client.snapshot(signal)) pieces.push(piece);
+    const whole = Buffer.concat(pieces);
+    // etcd appends the SHA-256 of the database, which itself is a multiple of 512 bytes.
+    const database = whole.subarray(0, whole.length - 32);
+    expect(whole.length % 512).toBe(32);
+    expect(createHash('sha256').update(database).digest('hex')).toBe(whole.subarray(-32).toString('hex'));
+  });
+
+  it('refuse a stranger without a certificate of their CA', async () => {
+    await using cluster = await createEtcdNodes();
+    const only: EtcdNode = await cluster.node('cp-1');
+    only.start('new', []);
+    await using client = createEtcdClient([only.clientUrl], cluster.identity, options);
+    await until(client, allHealthy(1));
+    await using stranger = createEtcdClient([only.clientUrl], { caPem: cluster.identity.caPem }, options);
+    expect((await refusal(stranger.members(signal))).code).toBe('KUBE_UNREACHABLE');
+  });
+});
