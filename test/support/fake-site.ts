@@ -22,9 +22,11 @@ export interface FakeTimes {
   readonly deployMs: number;
   readonly bootMs: number;
   readonly releaseMs: number;
+  /** An allocate takes up to this much longer; it is carried out even when its caller is dead. */
+  readonly allocateJitterMs: number;
 }
 
-const FAST: FakeTimes = { callMs: 1, deployMs: 30, bootMs: 15, releaseMs: 10 };
+const FAST: FakeTimes = { callMs: 1, deployMs: 30, bootMs: 15, releaseMs: 10, allocateJitterMs: 0 };
 
 export interface FakeFaults {
   /** MAAS answers an allocate as lost although it carried it out. */
@@ -240,8 +242,10 @@ export class FakeSite {
   client(): MaasClient {
     const call = async (name: string, signal: AbortSignal) => {
       this.calls.set(name, (this.calls.get(name) ?? 0) + 1);
-      await pause(this.#times.callMs);
+      const jitter = name === 'allocate' ? Math.random() * this.#times.allocateJitterMs : 0;
       signal.throwIfAborted();
+      // A request that has left cannot be called back: MAAS carries it out although nobody listens any more.
+      await pause(this.#times.callMs + jitter);
       if (this.faults.maasDown?.()) throw new PcgError('MAAS_UNREACHABLE', 'MAAS is down');
     };
     const site = this;
