@@ -28,6 +28,9 @@ const SNAPSHOT_MAX_BYTES = 8 * 1024 * 1024;
 /** One event with its evidence. */
 const EVENT_MAX_BYTES = 1024 * 1024;
 
+/** Databases bound the variables of a statement; SQLite has the lower bound, 32 766. */
+const ROWS_PER_STATEMENT = 500;
+
 type Stored = 'stored' | 'stale' | { refused: string };
 
 export function createSyncPort(deps: SyncPortDeps, gatewayId: string): PortalSyncPort {
@@ -195,7 +198,11 @@ export function createSyncPort(deps: SyncPortDeps, gatewayId: string): PortalSyn
           next = raw.seq + 1;
         }
         if (rows.length > 0) {
-          await tx.insertInto('events').values(rows).execute();
+          for (let at = 0; at < rows.length; at += ROWS_PER_STATEMENT)
+            await tx
+              .insertInto('events')
+              .values(rows.slice(at, at + ROWS_PER_STATEMENT))
+              .execute();
           await tx
             .updateTable('gateways')
             .set({ last_event_seq: next - 1 })
@@ -262,14 +269,17 @@ async function lastSeq(db: PortalDb, gatewayId: string): Promise<number> {
 
 async function ownClusters(tx: PortalTx, gatewayId: string, events: readonly Event[]): Promise<Set<string>> {
   const named = [...new Set(events.map((event) => event.cluster).filter((id) => typeof id === 'string'))];
-  if (named.length === 0) return new Set();
-  const rows = await tx
-    .selectFrom('clusters')
-    .select('id')
-    .where('gateway_id', '=', gatewayId)
-    .where('id', 'in', named)
-    .execute();
-  return new Set(rows.map((row) => row.id));
+  const own = new Set<string>();
+  for (let at = 0; at < named.length; at += ROWS_PER_STATEMENT) {
+    const rows = await tx
+      .selectFrom('clusters')
+      .select('id')
+      .where('gateway_id', '=', gatewayId)
+      .where('id', 'in', named.slice(at, at + ROWS_PER_STATEMENT))
+      .execute();
+    for (const row of rows) own.add(row.id);
+  }
+  return own;
 }
 
 async function documentIsThere(tx: PortalTx, gatewayId: string, id: string): Promise<boolean> {
