@@ -20,6 +20,8 @@ export interface MaasReply {
   readonly retryAfterMs: number | undefined;
   readonly location: string | undefined;
   readonly authenticate: boolean;
+  /** Carries a header that MAAS sets on what its API refuses, and proxies in front of it do not. */
+  readonly genuine: boolean;
   readonly elapsedMs: number;
 }
 
@@ -44,8 +46,9 @@ export type MaasFailure =
   /** 400, 413, 414 ... as text: refused without naming a field. */
   | { readonly kind: 'refused'; readonly status: number; readonly text: string }
   | { readonly kind: 'unauthorized'; readonly signed: boolean }
-  | { readonly kind: 'forbidden'; readonly text: string }
-  | { readonly kind: 'absent'; readonly text: string }
+  /** `genuine` as in MaasReply: a proxy's own 403 or 404 must not read as "the machine is gone". */
+  | { readonly kind: 'forbidden'; readonly text: string; readonly genuine: boolean }
+  | { readonly kind: 'absent'; readonly text: string; readonly genuine: boolean }
   | { readonly kind: 'redirect'; readonly location: string }
   /** Not the region API: other content type, unreadable JSON, body beyond its bound. */
   | { readonly kind: 'foreign'; readonly text: string };
@@ -64,9 +67,13 @@ export function classifyReply(reply: MaasReply, redact: (text: string) => string
         ? { kind: 'foreign', text: `400 ${text}` }
         : { kind: 'refused', status, text };
     case 403:
-      return { kind: 'forbidden', text };
+      return bodyClass === 'html'
+        ? { kind: 'foreign', text: `403 ${text}` }
+        : { kind: 'forbidden', text, genuine: reply.genuine };
     case 404:
-      return bodyClass === 'html' ? { kind: 'foreign', text: `404 ${text}` } : { kind: 'absent', text };
+      return bodyClass === 'html'
+        ? { kind: 'foreign', text: `404 ${text}` }
+        : { kind: 'absent', text, genuine: reply.genuine };
     case 409:
       return bodyClass === 'html' || retryAfterMs !== undefined
         ? { kind: 'conflict', retryAfterMs }

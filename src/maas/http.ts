@@ -253,6 +253,7 @@ function toReply(
     retryAfterMs: retryAfter(header('retry-after'), header('date')),
     location: header('location'),
     authenticate: header('www-authenticate') !== undefined,
+    genuine: header('x-maas-api-hash') !== undefined || header('x-frame-options')?.toUpperCase() === 'DENY',
     elapsedMs,
   };
 }

@@ -245,8 +245,8 @@ export function createMachines({ caller, evidence }: MachineDeps): MaasClient['m
     list,
     get,
     allocate,
-    deploy: (systemId, request, signal) =>
-      act(
+    deploy: async (systemId, request, signal) =>
+      await act(
         systemId,
         {
           what: 'machines.deploy',

@@ -99,12 +99,12 @@ export function createMaasClient(options: MaasClientOptions): MaasRestClient {
       );
       return { username: user.username, isAdmin: user.is_superuser };
     },
-    config(name, signal) {
+    async config(name, signal) {
       if (!/^\w{1,100}$/.test(name)) {
         throw new PcgError('INVALID_INPUT', 'not the name of a MAAS setting', { field: 'name' });
       }
       const query = [['op', 'get_config'] as const, ['name', name] as const];
-      return caller.get(ConfigWire, { what: 'config', lane: 'read', path: 'maas/', query }, signal);
+      return await caller.get(ConfigWire, { what: 'config', lane: 'read', path: 'maas/', query }, signal);
     },
     machines: createMachines({ caller, evidence }),
     events: createEvents(caller),

@@ -10,6 +10,7 @@ import type { Log } from '../base/log.ts';
 import { type MaasFailure, type MaasReply, toError } from './errors.ts';
 import type { MaasCall, MaasHttp } from './http.ts';
 import type { Redact } from './redact.ts';
+import { VersionWire } from './schema.ts';
 
 const ATTEMPTS = 5;
 /** Waits of up to 0.5, 1, 2, 4 s: a worker restart heals within that; an outage is the caller's to outlast. */
@@ -66,6 +67,18 @@ function retryAfterOf(failure: MaasFailure): number {
   return 'retryAfterMs' in failure ? (failure.retryAfterMs ?? 0) : 0;
 }
 
+/** The cheapest question that only a region answers. */
+const VERSION: MaasCall = { what: 'version', lane: 'read', method: 'GET', path: 'version/' };
+
+/** undefined when it is not JSON. */
+function jsonOf(body: string): unknown {
+  try {
+    return JSON.parse(body);
+  } catch {
+    return undefined;
+  }
+}
+
 export function createCaller(options: {
   http: MaasHttp;
   clock: Clock;
@@ -84,7 +97,7 @@ export function createCaller(options: {
     for (let attempt = 0; ; attempt += 1) {
       const exchange = await http.exchange(call, signal);
       if (exchange.kind === 'reply') return { kind: 'ok', reply: exchange.reply };
-      const { failure } = exchange;
+      const failure = await doubted(exchange.failure, call, signal);
       const afterMs = retryAfterOf(failure);
       if (!again(failure) || attempt + 1 >= attempts || afterMs > MAX_RETRY_AFTER_MS) {
         return { kind: 'failed', failure };
@@ -94,14 +107,24 @@ export function createCaller(options: {
     }
   }
 
+  /**
+   * A 403 or 404 without MAAS's own headers may be a proxy's ("no such route"). It counts only when a region
+   * answers at this address at the same time.
+   */
+  async function doubted(failure: MaasFailure, call: MaasCall, signal: AbortSignal): Promise<MaasFailure> {
+    if ((failure.kind !== 'absent' && failure.kind !== 'forbidden') || failure.genuine) return failure;
+    if (call.path === VERSION.path) return { kind: 'foreign', text: failure.text };
+    const probe = await http.exchange(VERSION, signal);
+    const alive = probe.kind === 'reply' && VersionWire.safeParse(jsonOf(probe.reply.body)).success;
+    return alive ? failure : { kind: 'foreign', text: failure.text };
+  }
+
   function parse<S extends z.ZodType>(schema: S, reply: MaasReply, what: string): z.output<S> {
     const broken = (why: string) => toError({ kind: 'foreign', text: why }, { what, method: 'GET' });
     if (reply.truncated) throw broken('a body that is larger than expected');
-    let value: unknown;
-    try {
-      value = JSON.parse(reply.body);
-    } catch {
-      throw broken(`${reply.bodyClass === 'html' ? 'an HTML page' : 'something that is not JSON'}`);
+    const value = jsonOf(reply.body);
+    if (value === undefined) {
+      throw broken(reply.bodyClass === 'html' ? 'an HTML page' : 'something that is not JSON');
     }
     const parsed = schema.safeParse(value);
     if (parsed.success) return parsed.data;

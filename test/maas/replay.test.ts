@@ -423,9 +423,14 @@ describe('recorded exchanges', () => {
       answered = true;
       const { status, headers } = current.exchange.response;
       const kept = headers.filter(([name]) =>
-        ['content-type', 'retry-after', 'location', 'www-authenticate', 'x-maas-api-hash'].includes(
-          name.toLowerCase(),
-        ),
+        [
+          'content-type',
+          'retry-after',
+          'location',
+          'www-authenticate',
+          'x-maas-api-hash',
+          'x-frame-options',
+        ].includes(name.toLowerCase()),
       );
       out.writeHead(status ?? 0, Object.fromEntries(kept));
       out.end(current.body);

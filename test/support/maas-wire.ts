@@ -121,13 +121,18 @@ export function json(
   outgoing.end(JSON.stringify(value));
 }
 
+/** As the region's own errors look, with the header that tells them from a proxy's. */
 export function text(
   outgoing: ServerResponse,
   status: number,
   body: string,
   headers: Record<string, string> = {},
 ): void {
-  outgoing.writeHead(status, { 'content-type': 'text/plain; charset=utf-8', ...headers });
+  outgoing.writeHead(status, {
+    'content-type': 'text/plain; charset=utf-8',
+    'x-frame-options': 'DENY',
+    ...headers,
+  });
   outgoing.end(body);
 }
 
