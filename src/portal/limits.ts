@@ -41,6 +41,8 @@ export interface PortalLimits {
   readonly feedBatch: number;
   /** Proxied requests that may wait for a stream or an answer to begin. */
   readonly proxyOpenMs: number;
+  /** Streams get this long to finish when the portal stops. */
+  readonly drainMs: number;
   /** A repeated Idempotency-Key is recognised for this long. */
   readonly idempotencyTtlMs: number;
   /** Events older than this are removed. */
@@ -70,6 +72,7 @@ export const DEFAULT_LIMITS: PortalLimits = {
   feedCoalesceMs: 250,
   feedBatch: 200,
   proxyOpenMs: 30_000,
+  drainMs: 2_000,
   idempotencyTtlMs: 24 * HOUR_MS,
   eventRetentionMs: 180 * 24 * HOUR_MS,
   sweepEveryMs: 10 * MINUTE_MS,

@@ -21,6 +21,7 @@ import type { Portal } from './portal.ts';
 import { createProfile, listProfiles } from './profiles.ts';
 import { openStore, type StoreOptions } from './store/open.ts';
 import { sweepForever } from './sweep.ts';
+import { TUNNEL_PATH } from '../tunnel/accept.ts';
 import { openTunnels } from './tunnels.ts';
 import { findPage } from './web-files.ts';
 
@@ -48,7 +49,6 @@ export interface RunningPortal extends AsyncDisposable {
   readonly generatedPassword: Secret | undefined;
 }
 
-const TUNNEL_PATH = '/tunnel/v1';
 /** A request's head must be there within this time; bodies and answers may take as long as they move. */
 const HEADERS_TIMEOUT_MS = 30_000;
 const KEEP_ALIVE_MS = 72_000;
@@ -69,7 +69,16 @@ export async function startPortal(options: PortalOptions): Promise<RunningPortal
   const metrics = createMetrics();
   const identity = await loadIdentity(db);
   const address = { url: options.publicUrl?.replace(/\/+$/, '') ?? '' };
-  const tunnels = await openTunnels({ db, clock, log, limits, changes, identity, metrics });
+  const tunnels = await openTunnels({
+    db,
+    clock,
+    log,
+    limits,
+    changes,
+    identity,
+    metrics,
+    trustProxy: options.trustProxy ?? false,
+  });
   const portal: Portal = {
     db,
     clock,
@@ -111,8 +120,7 @@ export async function startPortal(options: PortalOptions): Promise<RunningPortal
     server.on('upgrade', (request, socket, head) => {
       raw.add(socket);
       socket.once('close', () => raw.delete(socket));
-      const path = request.url?.split('?', 1)[0];
-      if (path === TUNNEL_PATH) return tunnels.handleUpgrade(request, socket, head);
+      if (tunnels.handleUpgrade(request, socket, head)) return;
       if (isProxied(request.url)) return proxies.upgrade(request, socket, head);
       socket.end('HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n');
     });
