@@ -33,11 +33,15 @@ export interface Tunnel {
   open(options: OpenOptions, signal?: AbortSignal): Promise<TunnelStream>;
 }
 
-/** Answers the peer's OPEN: connect the target and return its byte stream, or throw StreamError(code). */
+/**
+ * Answers the peer's OPEN with what the target is here: a byte stream to be joined with (sockets made with
+ * `allowHalfOpen: true`), or a function that takes the stream itself (an `http.Server` that serves it).
+ * Throws StreamError(code) to refuse; system errors are translated.
+ */
 export type TargetHandler = (
   open: Required<Pick<OpenOptions, 'target' | 'class'>> & OpenOptions,
   signal: AbortSignal,
-) => Promise<Duplex>;
+) => Promise<Duplex | ((stream: TunnelStream) => void)>;
 
 /** Desired state: only the newest generation counts; spec null = deleted. */
 export interface SyncDocument {

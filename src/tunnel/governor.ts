@@ -1,0 +1,172 @@
+/**
+ * How much may be in flight. Queues behind us (kernel, proxies, modems) are invisible and first come first served;
+ * the only way to keep control fast behind them is not to fill them. The cap follows delivery rate x the shortest
+ * round trip, both measured by acknowledgements, with a little head room so that it finds a faster path.
+ */
+
+export const START_CAP_BYTES = 256 * 1024;
+export const MIN_CAP_BYTES = 64 * 1024;
+export const MAX_CAP_BYTES = 8 * 1024 * 1024;
+/** Classes 0 and 1 may go this far over the cap. */
+export const EXEMPT_BYTES = 64 * 1024;
+
+const HEAD_ROOM = 1.25;
+/** Until the pipe is full the cap doubles per round, as the head room alone would take seconds. */
+const STARTUP_HEAD_ROOM = 2;
+/** Three rounds without a quarter more: the pipe is full. */
+const FULL_PIPE_ROUNDS = 3;
+const FULL_PIPE_GROWTH = 1.25;
+/** A busy event loop answers this late; on a path shorter than that the round trip says nothing. */
+const TURN_ALLOWANCE_MS = 4;
+/** The shortest trip is believed for this long, then measured again with little in flight. */
+const MIN_RTT_MS = 10_000;
+/** While measuring again, this part of the product stays in flight: enough to keep the link half full. */
+const PROBE_SHARE = 0.5;
+/** Rates are remembered for this many rounds. */
+const RATE_ROUNDS = 10;
+/** Shortest stretch over which a rate is measured; shorter ones measure how acknowledgements are batched. */
+const MIN_SAMPLE_MS = 5;
+/** Smoothed round trip: weight of a new sample. */
+const SRTT_WEIGHT = 1 / 8;
+
+type Phase =
+  | { readonly kind: 'startup'; readonly bestRate: number; readonly flatRounds: number }
+  | { readonly kind: 'steady' }
+  /** Frames sent from `since` on see a drained queue. */
+  | { readonly kind: 'probing'; readonly since: number };
+
+export class Governor {
+  #phase: Phase = { kind: 'startup', bestRate: 0, flatRounds: 0 };
+  #cap = START_CAP_BYTES;
+  #minRtt = Number.POSITIVE_INFINITY;
+  #minRttAt = 0;
+  #srtt: number | undefined;
+  /** Best rate of each of the last rounds, bytes per millisecond, newest last. */
+  readonly #rates: number[] = [0];
+  #roundEnd = 0;
+  #sampleStart = 0;
+  #sampleBytes = 0;
+  #limited = false;
+
+  /** Reliable bytes that may be unacknowledged. */
+  get capBytes(): number {
+    return this.#cap;
+  }
+
+  /** Smoothed round trip, milliseconds. */
+  get rttMs(): number | undefined {
+    return this.#srtt;
+  }
+
+  get minRttMs(): number | undefined {
+    return Number.isFinite(this.#minRtt) ? this.#minRtt : undefined;
+  }
+
+  /** Bytes per millisecond, the best of the last rounds. */
+  get rate(): number {
+    return Math.max(...this.#rates);
+  }
+
+  /** A new carrier is a new path. The smoothed round trip stays as a first guess for windows. */
+  reset(now: number): void {
+    this.#phase = { kind: 'startup', bestRate: 0, flatRounds: 0 };
+    this.#cap = START_CAP_BYTES;
+    this.#minRtt = Number.POSITIVE_INFINITY;
+    this.#minRttAt = now;
+    this.#rates.length = 1;
+    this.#rates[0] = 0;
+    this.#roundEnd = now;
+    this.#sampleStart = now;
+    this.#sampleBytes = 0;
+    this.#limited = false;
+  }
+
+  /** Bulk waits because of the cap: only then does a low rate say something about the path. */
+  limited(): void {
+    this.#limited = true;
+  }
+
+  /** Nothing was in flight: a rate measured over the pause would be the application's, not the path's. */
+  restarted(now: number): void {
+    this.#sampleStart = now;
+    this.#sampleBytes = 0;
+  }
+
+  /**
+   * `bytes` were acknowledged now. `rttMs`: of the newest frame among them, the peer's delay taken out, undefined
+   * when it says nothing (replayed frames); `sentAt`: when that frame was sent.
+   */
+  acknowledged(bytes: number, rttMs: number | undefined, sentAt: number, now: number): void {
+    if (rttMs !== undefined) this.#sampleRtt(Math.max(0, rttMs), sentAt, now);
+    this.#sampleBytes += bytes;
+    const elapsed = now - this.#sampleStart;
+    if (elapsed >= MIN_SAMPLE_MS) {
+      const rate = this.#sampleBytes / elapsed;
+      this.#sampleStart = now;
+      this.#sampleBytes = 0;
+      const last = this.#rates.length - 1;
+      if (rate > (this.#rates[last] as number)) this.#rates[last] = rate;
+    }
+    if (now >= this.#roundEnd) this.#endRound(now);
+    this.#setCap();
+  }
+
+  /** A PONG: a sample of the path, but not of a frame behind bulk. */
+  ponged(rttMs: number, sentAt: number, now: number): void {
+    this.#sampleRtt(Math.max(0, rttMs), sentAt, now);
+    this.#setCap();
+  }
+
+  #sampleRtt(rttMs: number, sentAt: number, now: number): void {
+    this.#srtt = this.#srtt === undefined ? rttMs : this.#srtt + (rttMs - this.#srtt) * SRTT_WEIGHT;
+    if (rttMs <= this.#minRtt) {
+      this.#minRtt = rttMs;
+      this.#minRttAt = now;
+    }
+    switch (this.#phase.kind) {
+      case 'startup':
+        break;
+      case 'steady':
+        if (now - this.#minRttAt > MIN_RTT_MS) this.#phase = { kind: 'probing', since: now + rttMs };
+        break;
+      case 'probing':
+        // what was in flight before has drained when frames sent one trip later come back
+        if (sentAt >= this.#phase.since) {
+          this.#minRtt = rttMs;
+          this.#minRttAt = now;
+          this.#phase = { kind: 'steady' };
+        }
+        break;
+    }
+  }
+
+  #endRound(now: number): void {
+    const trip = Math.max(this.#srtt ?? 0, MIN_SAMPLE_MS);
+    this.#roundEnd = now + trip;
+    const best = this.rate;
+    if (this.#phase.kind === 'startup' && this.#limited) {
+      const { bestRate, flatRounds } = this.#phase;
+      if (best > bestRate * FULL_PIPE_GROWTH)
+        this.#phase = { kind: 'startup', bestRate: best, flatRounds: 0 };
+      else if (flatRounds + 1 >= FULL_PIPE_ROUNDS) this.#phase = { kind: 'steady' };
+      else this.#phase = { kind: 'startup', bestRate, flatRounds: flatRounds + 1 };
+    }
+    // an idle application must not make a fast path look slow: only limited rounds push old rates out
+    if (this.#limited) {
+      this.#rates.push(0);
+      if (this.#rates.length > RATE_ROUNDS) this.#rates.shift();
+    }
+    this.#limited = false;
+  }
+
+  #setCap(): void {
+    const rate = this.rate;
+    if (rate === 0 || !Number.isFinite(this.#minRtt)) return;
+    const probing = this.#phase.kind === 'probing';
+    const gain = this.#phase.kind === 'startup' ? STARTUP_HEAD_ROOM : probing ? PROBE_SHARE : HEAD_ROOM;
+    const allowance = probing ? 0 : TURN_ALLOWANCE_MS;
+    const cap = rate * (this.#minRtt * gain + allowance);
+    const least = this.#phase.kind === 'startup' ? START_CAP_BYTES : MIN_CAP_BYTES;
+    this.#cap = Math.min(MAX_CAP_BYTES, Math.max(least, cap));
+  }
+}

@@ -1,0 +1,216 @@
+/**
+ * Metrics of the tunnel, `pcg_tunnel_*`. Label values come from fixed sets and live gauges are summed over the
+ * sessions at scrape time, so that neither peers nor dead sessions can grow them.
+ */
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { ByteCounts } from './stream.ts';
+
+/** Kinds of targets; whatever else a peer asks for is `other`. */
+const TARGET_KINDS = ['agent', 'maas', 'kube', 'tcp', 'portal', 'other'] as const;
+export type TargetKind = (typeof TARGET_KINDS)[number];
+
+export function targetKind(target: string): TargetKind {
+  const colon = target.indexOf(':');
+  const kind = colon < 0 ? target : target.slice(0, colon);
+  return (TARGET_KINDS as readonly string[]).includes(kind) ? (kind as TargetKind) : 'other';
+}
+
+/** One live session, asked at scrape time. */
+export interface SessionGauges {
+  readonly state: 'attached' | 'detached' | 'closed';
+  readonly inflightBytes: number;
+  readonly inflightCapBytes: number;
+  readonly replayBytes: number;
+  readonly rttMs: number | undefined;
+  readonly lagMs: number;
+  readonly stalledStreams: number;
+  streamsOpen(): Map<TargetKind, number>;
+}
+
+export type OpenResult = 'ok' | 'refused' | 'denied' | 'busy' | 'timeout' | 'cancelled' | 'lost';
+export type ResumeResult = 'ok' | 'unknown' | 'expired' | 'superseded' | 'gap' | 'moved' | 'rejected';
+
+const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+
+export class TunnelMetrics {
+  readonly #sessions = new Set<SessionGauges>();
+  readonly #bytes = new Map<TargetKind, ByteCounts>();
+  readonly #reconnects: Counter<'reason'>;
+  readonly #handshake: Histogram;
+  readonly #resumes: Counter<'result'>;
+  readonly #queue: Histogram<'class'>;
+  readonly #open: Histogram<'result'>;
+  readonly #denied: Counter;
+  readonly #syncLag: Gauge;
+  readonly #rtt: Histogram;
+
+  constructor(registry: Registry) {
+    const registers = [registry];
+    const sessions = this.#sessions;
+    const sum = (pick: (session: SessionGauges) => number): number => {
+      let total = 0;
+      for (const session of sessions) total += pick(session);
+      return total;
+    };
+    const gauge = (name: string, help: string, collect: (gauge: Gauge) => void): Gauge =>
+      new Gauge({
+        name: `pcg_tunnel_${name}`,
+        help,
+        registers,
+        collect() {
+          collect(this);
+        },
+      });
+    new Gauge({
+      name: 'pcg_tunnel_state',
+      help: 'Sessions by state.',
+      labelNames: ['state'] as const,
+      registers,
+      collect() {
+        for (const state of ['attached', 'detached'] as const)
+          this.set(
+            { state },
+            sum((session) => (session.state === state ? 1 : 0)),
+          );
+      },
+    });
+    gauge('inflight_bytes', 'Reliable bytes sent and not acknowledged.', (it) =>
+      it.set(sum((session) => session.inflightBytes)),
+    );
+    gauge('inflight_cap_bytes', 'What the governor allows in flight.', (it) =>
+      it.set(sum((session) => session.inflightCapBytes)),
+    );
+    gauge('replay_bytes', 'Bytes kept for replay.', (it) => it.set(sum((session) => session.replayBytes)));
+    gauge('event_loop_lag_seconds', 'How late the last heartbeat was.', (it) => {
+      let worst = 0;
+      for (const session of sessions) worst = Math.max(worst, session.lagMs);
+      it.set(worst / 1000);
+    });
+    gauge('streams_stalled', 'Streams with data and no credit.', (it) =>
+      it.set(sum((session) => session.stalledStreams)),
+    );
+    this.#syncLag = gauge(
+      'sync_lag_seconds',
+      'Age of the oldest fact not acknowledged by the peer.',
+      () => {},
+    );
+    new Gauge({
+      name: 'pcg_tunnel_streams_open',
+      help: 'Open streams by kind of target.',
+      labelNames: ['target'] as const,
+      registers,
+      collect() {
+        this.reset();
+        for (const session of sessions)
+          for (const [target, count] of session.streamsOpen()) this.inc({ target }, count);
+      },
+    });
+    const bytes = this.#bytes;
+    new Counter({
+      name: 'pcg_tunnel_stream_bytes',
+      help: 'Payload bytes of streams.',
+      labelNames: ['target', 'direction'] as const,
+      registers,
+      collect() {
+        this.reset();
+        for (const [target, counts] of bytes) {
+          this.inc({ target, direction: 'in' }, counts.in);
+          this.inc({ target, direction: 'out' }, counts.out);
+        }
+      },
+    });
+    this.#reconnects = new Counter({
+      name: 'pcg_tunnel_reconnects',
+      help: 'Carriers lost, by what ended them.',
+      labelNames: ['reason'],
+      registers,
+    });
+    this.#handshake = new Histogram({
+      name: 'pcg_tunnel_handshake_seconds',
+      help: 'From the open carrier to a session.',
+      buckets: SECONDS,
+      registers,
+    });
+    this.#rtt = new Histogram({
+      name: 'pcg_tunnel_rtt_seconds',
+      help: 'Round trips of keepalive pings.',
+      buckets: SECONDS,
+      registers,
+    });
+    this.#resumes = new Counter({
+      name: 'pcg_tunnel_resumes',
+      help: 'Attempts to resume a session.',
+      labelNames: ['result'],
+      registers,
+    });
+    this.#queue = new Histogram({
+      name: 'pcg_tunnel_send_queue_seconds',
+      help: 'From becoming ready to being sent, by class.',
+      labelNames: ['class'],
+      buckets: SECONDS,
+      registers,
+    });
+    this.#open = new Histogram({
+      name: 'pcg_tunnel_stream_open_seconds',
+      help: 'From OPEN to the answer.',
+      labelNames: ['result'],
+      buckets: SECONDS,
+      registers,
+    });
+    this.#denied = new Counter({ name: 'pcg_tunnel_denied', help: 'Opens denied here.', registers });
+  }
+
+  /** Dispose when the session is over. */
+  track(session: SessionGauges): Disposable {
+    this.#sessions.add(session);
+    return { [Symbol.dispose]: () => void this.#sessions.delete(session) };
+  }
+
+  /** Plain numbers that frames add to; prom-client is asked to look only at scrape time. */
+  bytesOf(kind: TargetKind): ByteCounts {
+    let counts = this.#bytes.get(kind);
+    if (counts === undefined) {
+      counts = { in: 0, out: 0 };
+      this.#bytes.set(kind, counts);
+    }
+    return counts;
+  }
+
+  queued(cls: 1 | 2 | 3, ms: number): void {
+    this.#queue.observe({ class: cls }, ms / 1000);
+  }
+  opened(result: OpenResult, ms: number): void {
+    this.#open.observe({ result }, ms / 1000);
+  }
+  denied(): void {
+    this.#denied.inc();
+  }
+  /** `reason` is a word of ours or a close code, never the peer's text. */
+  reconnect(reason: string): void {
+    this.#reconnects.inc({ reason });
+  }
+  handshake(ms: number): void {
+    this.#handshake.observe(ms / 1000);
+  }
+  rtt(ms: number): void {
+    this.#rtt.observe(ms / 1000);
+  }
+  resumed(result: ResumeResult): void {
+    this.#resumes.inc({ result });
+  }
+  syncLag(seconds: number): void {
+    this.#syncLag.set(seconds);
+  }
+}
+
+const perRegistry = new WeakMap<Registry, TunnelMetrics>();
+
+/** The one TunnelMetrics of a registry, which takes each metric's name once; without one they go nowhere. */
+export function tunnelMetrics(registry: Registry = new Registry()): TunnelMetrics {
+  let metrics = perRegistry.get(registry);
+  if (metrics === undefined) {
+    metrics = new TunnelMetrics(registry);
+    perRegistry.set(registry, metrics);
+  }
+  return metrics;
+}

@@ -1,0 +1,325 @@
+/**
+ * The sending half of a session: decides what leaves next and how much may be under way. Everything written during
+ * one turn of the event loop leaves in one flush at its end.
+ *
+ * Order: acknowledgements and pings, what a new carrier must replay, class 0, then the scheduler. Sequence numbers
+ * are given at the moment a frame leaves, so the order on the wire is the order of the count.
+ */
+import type { Clock } from '../base/clock.ts';
+import type { Carrier } from './carrier.ts';
+import { frameBytes, type OutFrame, outFrame, TYPE } from './frame.ts';
+import { EXEMPT_BYTES, Governor } from './governor.ts';
+import { Packer } from './pack.ts';
+import { type Ack, writeAck, writeCredit } from './payload.ts';
+import { ReplayBuffer } from './replay.ts';
+import { type Flow, Scheduler } from './scheduler.ts';
+import type { TunnelMetrics } from './metrics.ts';
+
+/** Bulk waits while the carrier holds more than this: the rest would queue where priorities do not reach. */
+const BULK_BUFFERED_BYTES = 64 * 1024;
+/** Classes 1 and 2, and replay, wait above this. */
+const URGENT_BUFFERED_BYTES = 256 * 1024;
+/** Class 0 waits above this: only a peer that does not read gets us here. */
+const CONTROL_BUFFERED_BYTES = 1024 * 1024;
+/** Passes per flush while the kernel takes everything at once; then other sockets get their turn. */
+const PASSES = 4;
+
+/** Something that the scheduler can choose. */
+export interface Source extends Flow {
+  readonly ready: boolean;
+  /** Monotonic time since which it waits, 0 when unknown. */
+  queuedAt: number;
+  /** The next frame; only when `ready`. Callbacks put into `done` run after the flush. */
+  nextFrame(done: (() => void)[]): OutFrame;
+}
+
+/** A stream that has credit to announce. */
+export interface CreditHolder {
+  readonly id: number;
+  creditDue: number;
+}
+
+/** What the session answers when a flush asks. */
+export interface OutletIo {
+  /** The acknowledgement that is due now, if any. */
+  ack(now: number): Ack | undefined;
+  /** PING left. */
+  pingSent(now: number): void;
+}
+
+export class Outlet {
+  readonly governor = new Governor();
+  readonly replay: ReplayBuffer;
+  readonly #clock: Clock;
+  readonly #io: OutletIo;
+  readonly #metrics: TunnelMetrics | undefined;
+  readonly #scheduler = new Scheduler();
+  readonly #packer = new Packer();
+  #carrier: Carrier | undefined;
+  #scheduled = false;
+  #flushing = false;
+  /** Next sequence to send on this carrier; below `replay.next` while replaying. */
+  #cursor: number;
+  #control: OutFrame[] = [];
+  readonly #credits = new Set<CreditHolder>();
+  #ping: Buffer | undefined;
+  #pong: Buffer | undefined;
+  #ackAsked = false;
+  #done: (() => void)[] = [];
+  #failed: (error: unknown) => void;
+
+  /** `failed` hears exceptions of user callbacks, which must not end a flush. */
+  constructor(init: {
+    clock: Clock;
+    io: OutletIo;
+    firstSequence: number;
+    metrics: TunnelMetrics | undefined;
+    failed: (error: unknown) => void;
+  }) {
+    this.#clock = init.clock;
+    this.#io = init.io;
+    this.#metrics = init.metrics;
+    this.#failed = init.failed;
+    this.replay = new ReplayBuffer(init.firstSequence);
+    this.#cursor = init.firstSequence;
+  }
+
+  /** Sends from here on: first whatever the peer has not acknowledged. */
+  attach(carrier: Carrier): void {
+    this.#carrier = carrier;
+    this.#cursor = this.replay.base;
+    this.#packer.reset();
+    this.governor.reset(this.#clock.monotonic());
+    this.schedule();
+  }
+
+  detach(): void {
+    this.#carrier = undefined;
+    this.#ping = undefined;
+    this.#pong = undefined;
+    this.#packer.reset();
+  }
+
+  /** Over for good: frees everything that waits. */
+  clear(): void {
+    this.detach();
+    this.replay.clear();
+    this.#cursor = this.replay.next;
+    this.#control = [];
+    this.#credits.clear();
+    this.#done = [];
+  }
+
+  /** Class 0: leaves before everything else, in order. */
+  control(frame: OutFrame): void {
+    this.#control.push(frame);
+    this.schedule();
+  }
+
+  credit(holder: CreditHolder): void {
+    this.#credits.add(holder);
+    this.schedule();
+  }
+
+  forget(source: Source & CreditHolder): void {
+    this.#scheduler.deactivate(source);
+    this.#credits.delete(source);
+  }
+
+  activate(source: Source): void {
+    const now = this.#clock.monotonic();
+    if (source.queuedAt === 0) source.queuedAt = now;
+    this.#scheduler.activate(source, now);
+    this.schedule();
+  }
+
+  deactivate(source: Source): void {
+    this.#scheduler.deactivate(source);
+  }
+
+  /** Only the newest PING and PONG wait: a peer that pings faster than it reads gets fewer answers. */
+  ping(payload: Buffer): void {
+    this.#ping = payload;
+    this.schedule();
+  }
+
+  pong(payload: Buffer): void {
+    this.#pong = payload;
+    this.schedule();
+  }
+
+  acknowledge(): void {
+    this.#ackAsked = true;
+    this.schedule();
+  }
+
+  schedule(): void {
+    if (this.#scheduled || this.#carrier === undefined) return;
+    this.#scheduled = true;
+    setImmediate(this.#onTurn);
+  }
+
+  readonly #onTurn = (): void => {
+    this.#scheduled = false;
+    this.flush();
+  };
+
+  /** Sends what may leave now. Called at the end of a turn and when the carrier has drained. */
+  flush(): void {
+    if (this.#flushing) {
+      this.schedule();
+      return;
+    }
+    this.#flushing = true;
+    try {
+      for (let pass = 0; pass < PASSES; pass += 1) {
+        const carrier = this.#carrier;
+        if (carrier === undefined) return;
+        carrier.cork();
+        const sent = this.#fill(carrier);
+        this.#packer.flush(carrier);
+        carrier.uncork();
+        this.#runDone();
+        if (!sent) return;
+        if (this.#carrier?.bufferedAmount !== 0) return; // `drained` goes on
+      }
+      this.schedule();
+    } finally {
+      this.#flushing = false;
+    }
+  }
+
+  #runDone(): void {
+    if (this.#done.length === 0) return;
+    const done = this.#done;
+    this.#done = [];
+    for (const callback of done) {
+      try {
+        callback();
+      } catch (error) {
+        this.#failed(error);
+      }
+    }
+  }
+
+  /** One pass. True when anything was sent. */
+  #fill(carrier: Carrier): boolean {
+    const now = this.#clock.monotonic();
+    let sent = this.#unreliable(carrier, now);
+    while (this.#cursor < this.replay.next) {
+      if (this.#buffered(carrier) > URGENT_BUFFERED_BYTES) return sent;
+      const frame = this.replay.at(this.#cursor);
+      frame.sentAt = Number.NaN; // an acknowledgement may mean the first copy: no sample
+      this.#packer.add(carrier, frame, this.#cursor);
+      this.#cursor += 1;
+      sent = true;
+    }
+    if (this.replay.bytes === 0) this.governor.restarted(now);
+    const hardCap = this.governor.capBytes + EXEMPT_BYTES;
+    if (this.#control.length > 0) {
+      let count = 0;
+      for (const frame of this.#control) {
+        if (this.replay.bytes >= hardCap || this.#buffered(carrier) > CONTROL_BUFFERED_BYTES) break;
+        this.#emit(carrier, frame, now);
+        count += 1;
+      }
+      this.#control = count === this.#control.length ? [] : this.#control.slice(count);
+      sent ||= count > 0;
+    }
+    for (const holder of this.#credits) {
+      if (this.replay.bytes >= hardCap || this.#buffered(carrier) > CONTROL_BUFFERED_BYTES) break;
+      this.#credits.delete(holder);
+      const due = holder.creditDue;
+      holder.creditDue = 0;
+      this.#emit(carrier, outFrame(TYPE.CREDIT, holder.id, writeCredit(due)), now);
+      sent = true;
+    }
+    return this.#scheduledFrames(carrier, now) || sent;
+  }
+
+  #scheduledFrames(carrier: Carrier, now: number): boolean {
+    const scheduler = this.#scheduler;
+    const cap = this.governor.capBytes;
+    let sent = false;
+    for (;;) {
+      const buffered = this.#buffered(carrier);
+      if (buffered > URGENT_BUFFERED_BYTES) return sent;
+      const inFlight = this.replay.bytes;
+      if (inFlight >= cap && scheduler.waiting !== 'none') {
+        this.governor.limited();
+        if (inFlight >= cap + EXEMPT_BYTES) return sent;
+      }
+      const source = scheduler.pick(inFlight >= cap ? 1 : buffered > BULK_BUFFERED_BYTES ? 2 : 3) as
+        | Source
+        | undefined;
+      if (source === undefined) return sent;
+      const frame = source.nextFrame(this.#done);
+      if (source.queuedAt > 0) {
+        this.#metrics?.queued(source.class, now - source.queuedAt);
+        source.queuedAt = 0;
+      }
+      this.#emit(carrier, frame, now);
+      scheduler.sent(source, frameBytes(frame), now);
+      if (!source.ready) scheduler.deactivate(source);
+      sent = true;
+    }
+  }
+
+  #unreliable(carrier: Carrier, now: number): boolean {
+    let sent = false;
+    const send = (type: number, payload: Buffer): void => {
+      this.#packer.add(carrier, outFrame(type, 0, payload), 0);
+      sent = true;
+    };
+    if (this.#pong !== undefined) {
+      send(TYPE.PONG, this.#pong);
+      this.#pong = undefined;
+    }
+    if (this.#ping !== undefined) {
+      send(TYPE.PING, this.#ping);
+      this.#ping = undefined;
+      this.#io.pingSent(now);
+    }
+    const ack = this.#ackAsked ? this.#io.ack(now) : undefined;
+    this.#ackAsked = false;
+    if (ack !== undefined) send(TYPE.ACK, writeAck(ack));
+    return sent;
+  }
+
+  #emit(carrier: Carrier, frame: OutFrame, now: number): void {
+    frame.sentAt = now;
+    this.#packer.add(carrier, frame, this.#cursor);
+    this.replay.push(frame);
+    this.#cursor += 1;
+  }
+
+  #buffered(carrier: Carrier): number {
+    return carrier.bufferedAmount + this.#packer.pending;
+  }
+
+  /** Sends one unreliable last frame at once, behind whatever was given to the carrier before. */
+  farewell(frame: OutFrame): void {
+    const carrier = this.#carrier;
+    if (carrier === undefined) return;
+    this.#packer.add(carrier, frame, 0);
+    this.#packer.flush(carrier);
+  }
+
+  /** The peer acknowledged. False when its claim cannot be true. */
+  acknowledged(ack: Ack, now: number): boolean {
+    const result = this.replay.acknowledge(ack.sequence);
+    if (result === undefined) return false;
+    const { bytes, newest } = result;
+    if (newest === undefined) return true;
+    const fresh = !Number.isNaN(newest.sentAt);
+    const rttMs = fresh ? now - newest.sentAt - ack.delayUs / 1000 : undefined;
+    this.governor.acknowledged(bytes, rttMs, newest.sentAt, now);
+    this.schedule();
+    return true;
+  }
+
+  /** What the peer has when a carrier is attached. False when its claim cannot be true. */
+  resumeFrom(sequence: number): boolean {
+    return this.replay.acknowledge(sequence) !== undefined;
+  }
+}

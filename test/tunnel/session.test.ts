@@ -1,0 +1,58 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { Duplex, duplexPair } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { describe, expect, it } from 'vitest';
+import { systemClock } from '../../src/base/clock.ts';
+import { ManualClock } from '../support/manual-clock.ts';
+import { SessionPair } from '../support/session-pair.ts';
+
+/** A target that sends back what it gets. */
+const echo = async (): Promise<Duplex> => {
+  const [near, far] = duplexPair();
+  far.pipe(far);
+  return near;
+};
+
+const sha = (data: Buffer): string => createHash('sha256').update(data).digest('hex');
+
+describe('session', () => {
+  it('carries bytes both ways and half-closes', async () => {
+    await using pair = await SessionPair.connected({ clock: systemClock, gatewayTarget: echo });
+    const stream = await pair.portal.open({ target: 'agent' });
+    const data = randomBytes(3_000_000);
+    stream.end(data);
+    expect(sha(await buffer(stream))).toBe(sha(data));
+    expect(pair.portal.streams).toBe(0);
+    expect(pair.gateway.streams).toBe(0);
+  });
+
+  it('continues streams byte-exact after a cut', async () => {
+    await using pair = await SessionPair.connected({ clock: systemClock, gatewayTarget: echo });
+    const stream = await pair.portal.open({ target: 'agent' });
+    const data = randomBytes(6_000_000);
+    stream.end(data);
+    const read = buffer(stream);
+    for (let cut = 0; cut < 5; cut += 1) {
+      await new Promise((resolve) => setTimeout(resolve, 3));
+      pair.link.cut();
+      const met = await pair.connect();
+      expect(met.gateway.kind).toBe('resumed');
+    }
+    expect(sha(await read)).toBe(sha(data));
+  });
+
+  it('ends streams with SESSION_LOST after the grace time', async () => {
+    const clock = new ManualClock();
+    await using pair = await SessionPair.connected({ clock, gatewayTarget: echo });
+    const opening = pair.portal.open({ target: 'agent' });
+    await clock.settle(20);
+    const stream = await opening;
+    const failed = new Promise<Error>((resolve) => stream.once('error', resolve));
+    pair.link.cut();
+    await clock.advance(119_000);
+    expect(pair.portal.state.kind).toBe('detached');
+    await clock.advance(2_000);
+    expect(pair.portal.state.kind).toBe('closed');
+    expect(await failed).toMatchObject({ code: 'ERR_TUNNEL_SESSION_LOST' });
+  });
+});
