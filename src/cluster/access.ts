@@ -6,6 +6,8 @@
 import type { Clock } from '../base/clock.ts';
 import { PcgError } from '../base/errors.ts';
 import type { KubeClient, KubeTarget } from '../kube/client.ts';
+import type { TlsIdentity } from '../kube/dispatcher.ts';
+import type { EtcdClient } from '../kube/etcd.ts';
 import {
   ADMIN_VALIDITY_MS,
   type CertificatePair,
@@ -14,19 +16,30 @@ import {
   issueClientCertificate,
 } from '../kube/pki.ts';
 
+export type MakeEtcdClient = (endpoints: readonly string[], identity: TlsIdentity) => EtcdClient;
+
+/** kubeadm's etcd serves clients here on every control-plane node. */
+const ETCD_CLIENT_PORT = 2379;
 /** Group that every API server trusts without any binding: works before and while RBAC objects are broken. */
 const ADMIN_GROUP = 'system:masters';
 const ADMIN_NAME = 'pcg-gateway';
 
 export class ClusterAccess implements AsyncDisposable {
   readonly #make: (target: KubeTarget) => KubeClient;
+  readonly #makeEtcd: MakeEtcdClient;
   readonly #clock: Clock;
   readonly #proxyUrl: string | undefined;
   readonly #clients = new Map<string, KubeClient>();
+  #etcdIdentity: CertificatePair | undefined;
   #identity: { readonly caPem: string; readonly pair: CertificatePair } | undefined;
 
-  constructor(make: (target: KubeTarget) => KubeClient, clock: Clock, proxyUrl: string | undefined) {
-    this.#make = make;
+  constructor(
+    doors: { readonly kube: (target: KubeTarget) => KubeClient; readonly etcd: MakeEtcdClient },
+    clock: Clock,
+    proxyUrl: string | undefined,
+  ) {
+    this.#make = doors.kube;
+    this.#makeEtcd = doors.etcd;
     this.#clock = clock;
     this.#proxyUrl = proxyUrl;
   }
@@ -53,6 +66,26 @@ export class ClusterAccess implements AsyncDisposable {
     const client = this.#make(target);
     this.#clients.set(target.server, client);
     return client;
+  }
+
+  /** etcd through the client ports of these hosts. Kept by nobody: membership changes are rare. */
+  async etcd(pki: ClusterPki, hosts: readonly string[]): Promise<EtcdClient> {
+    const now = this.#clock.now();
+    if (this.#etcdIdentity === undefined || isRenewalDue(this.#etcdIdentity.certPem, now))
+      this.#etcdIdentity = await issueClientCertificate(pki.etcdCa, {
+        commonName: ADMIN_NAME,
+        nowMs: now,
+        validityMs: ADMIN_VALIDITY_MS,
+      });
+    const identity = {
+      caPem: pki.etcdCa.certPem,
+      ...this.#etcdIdentity,
+      ...(this.#proxyUrl === undefined ? {} : { proxyUrl: this.#proxyUrl }),
+    };
+    return this.#makeEtcd(
+      hosts.map((host) => `https://${host}:${ETCD_CLIENT_PORT}`),
+      identity,
+    );
   }
 
   async #admin(pki: ClusterPki): Promise<CertificatePair> {

@@ -148,9 +148,8 @@ function upToDate(input: PlanInput, nodes: readonly NodeSituation[]): Verdict {
   const { document, record } = input;
   const rollout = rolloutPlan({ document, record, nodes });
   if (rollout) {
-    const approved = record.rollout?.plan === rollout.plan && record.rollout.approvedAt !== undefined;
     const message = `${rollout.steps.length} nodes are to be replaced`;
-    return ['False', approved ? 'RollingOut' : 'WaitingForApproval', message];
+    return ['False', rollout.approved ? 'RollingOut' : 'WaitingForApproval', message];
   }
   for (const pool of document.spec.pools) {
     const count = nodes.filter(({ node }) => node.pool === pool.name && node.intent.kind === 'keep').length;

@@ -6,7 +6,8 @@ import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { ClusterDocument } from '../contract/cluster.ts';
 import type { EventDraft } from '../contract/events.ts';
-import type { KubeClient, KubeTarget } from '../kube/client.ts';
+import type { KubeClient } from '../kube/client.ts';
+import type { EtcdClient } from '../kube/etcd.ts';
 import type { MaasClient, Machine } from '../maas/client.ts';
 import type { MaasObserver } from '../maas/observer.ts';
 import type { CandidateList } from './candidates.ts';
@@ -46,8 +47,8 @@ export interface StepContext {
   readonly maas: MaasClient;
   /** The API server by the way that answered last. Throws KUBE_UNREACHABLE when none did. */
   kube(): KubeClient;
-  /** Credentials for a server of this cluster, e.g. an etcd member's client port. */
-  kubeTarget(): Promise<KubeTarget | undefined>;
+  /** etcd through the client ports of the control-plane nodes; the caller disposes it. */
+  etcd(): Promise<EtcdClient>;
   /** A reading that MAAS just gave: saves the next poll. */
   saw(machine: Machine): void;
   /** Aborted when delete or abort arrived: steps that must not be cut short stop at their next safe point. */

@@ -10,12 +10,14 @@ import { Wake } from '../base/wake.ts';
 import type { ExplainRequestSchema } from '../contract/api.ts';
 import type { ClusterStatus } from '../contract/cluster.ts';
 import type { KubeClient, KubeTarget } from '../kube/client.ts';
+import { createEtcdClient } from '../kube/etcd.ts';
 import { renderKubeconfig } from '../kube/kubeconfig.ts';
 import { issueClientCertificate } from '../kube/pki.ts';
 import type { MaasClient } from '../maas/client.ts';
 import type { MaasObserver } from '../maas/observer.ts';
 import type { Outbox } from '../store/outbox.ts';
 import { COLLECTIONS, type Records } from '../store/records.ts';
+import type { MakeEtcdClient } from './access.ts';
 import { CandidateList } from './candidates.ts';
 import type { AccountServices, EngineSite } from './context.ts';
 import type { PlacementReport } from './explain.ts';
@@ -38,6 +40,8 @@ export interface EngineOptions {
     client(accountId: string): { readonly maas: MaasClient; readonly observer: MaasObserver } | PcgError;
   };
   readonly kube: (target: KubeTarget) => KubeClient;
+  /** Doors to etcd; default: the JSON gateway over mTLS. */
+  readonly etcd?: MakeEtcdClient;
   readonly site: EngineSite;
   readonly timings: Timings;
   readonly random?: Random;
@@ -154,6 +158,7 @@ class Engine implements ClusterEngine {
       log,
       gatewayId,
       kube,
+      etcd: this.#options.etcd ?? ((endpoints, identity) => createEtcdClient(endpoints, identity, { clock })),
       site,
       timings,
       random: this.#random,

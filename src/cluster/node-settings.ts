@@ -12,8 +12,9 @@ export function nodeAdjustments(scene: Scene, node: NodeRecord, kubeNode: KubeNo
   if (!scene.endpointUp) return [];
   const pool = scene.document.spec.pools.find((candidate) => candidate.name === node.pool);
   if (pool && !carriesSettings(pool, kubeNode)) return [{ kind: 'adjust-node', node: node.name }];
-  if (node.maintenance && !kubeNode.unschedulable)
-    return [{ kind: 'cordon-node', node: node.name, on: true }];
+  if (node.maintenance) return node.drainedAt === undefined ? [{ kind: 'drain-node', node: node.name }] : [];
+  // Only what we have cordoned ourselves: a person's cordon is a person's decision.
+  if (node.drainedAt !== undefined) return [{ kind: 'cordon-node', node: node.name, on: false }];
   return [];
 }
 

@@ -100,13 +100,26 @@ export async function observeKube(input: {
 }
 
 /** Addresses of control-plane machines whose OS runs. */
-function apiHosts(record: ClusterRecord, machines: Observed['machines']): string[] {
+export function apiHosts(record: ClusterRecord, machines: Observed['machines']): string[] {
   return record.nodes.flatMap((node) => {
     if (node.role !== 'control-plane' || node.claim.kind !== 'held') return [];
     if (record.initializedAt === undefined && !node.init) return [];
     const machine = machines.get(node.claim.systemId)?.machine;
     return machine?.status === 'deployed' ? machine.ipAddresses.slice(0, 1) : [];
   });
+}
+
+/** A control-plane node is on its way in or out of etcd. */
+export function membershipMoves(record: ClusterRecord): boolean {
+  const control = record.nodes.filter((node) => node.role === 'control-plane');
+  return (
+    record.initializedAt !== undefined &&
+    control.length > 1 &&
+    control.some(
+      (node) =>
+        node.readyAt === undefined || node.intent.kind === 'remove' || node.unhealthySince !== undefined,
+    )
+  );
 }
 
 /** Both ConfigMaps exist once kubeadm init has passed its upload phases: from then on others can join. */

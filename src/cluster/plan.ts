@@ -9,6 +9,7 @@ import { endpointAddress, type ClusterRecord } from './model.ts';
 import type { Observed } from './observed.ts';
 import { planDelete } from './plan-delete.ts';
 import { planNode, planRemoval } from './plan-node.ts';
+import { planRemediation } from './remediation.ts';
 import { planPools } from './rollout.ts';
 import { type NodeSituation, situations } from './situation.ts';
 import type { Step } from './steps.ts';
@@ -43,6 +44,7 @@ export function plan(input: PlanInput): Step[] {
   if (endpointAddress(record.endpoint) === undefined) return [{ kind: 'reserve-endpoint' }];
   return [
     ...planPools(scene),
+    ...planRemediation(scene),
     ...planInit(scene),
     ...scene.nodes.flatMap((entry) =>
       entry.node.intent.kind === 'remove' ? planRemoval(scene, entry) : planNode(scene, entry),

@@ -258,8 +258,7 @@ function bootstrapWait(node: NodeRecord, situation: Situation, scene: Scene): st
 function rolloutStatus(scene: Scene): ClusterStatus['rollout'] {
   const preview = rolloutPlan(scene);
   if (!preview) return undefined;
-  const approved =
-    scene.record.rollout?.plan === preview.plan && scene.record.rollout.approvedAt !== undefined;
+  const { approved } = preview;
   const blocked = approved && [...(scene.observed.spares ?? [])].some(([, count]) => count < 1);
   return {
     plan: preview.plan,

@@ -13,18 +13,29 @@ import type { Condition } from '../contract/conditions.ts';
 import type { EventDraft } from '../contract/events.ts';
 import type { ProblemDetails } from '../contract/errors.ts';
 import type { KubeClient, KubeTarget } from '../kube/client.ts';
+import type { EtcdClient } from '../kube/etcd.ts';
 import type { Outbox } from '../store/outbox.ts';
 import { COLLECTIONS, type Records } from '../store/records.ts';
-import { ClusterAccess, unreachable } from './access.ts';
+import { ClusterAccess, type MakeEtcdClient, unreachable } from './access.ts';
 import type { AccountServices, EngineSite, StepContext } from './context.ts';
 import { type History, loadHistory } from './history.ts';
 import { learn } from './milestones.ts';
 import { type ClusterRecord, endpointAddress, newClusterRecord } from './model.ts';
 import type { Random } from './names.ts';
-import { type KubeAnswer, observeKube, observeMaas, trackedIds } from './observe.ts';
-import type { Observed } from './observed.ts';
-import { plan, type PlanInput } from './plan.ts';
+import {
+  apiHosts,
+  type KubeAnswer,
+  membershipMoves,
+  observeKube,
+  observeMaas,
+  trackedIds,
+} from './observe.ts';
+import type { EtcdView, Observed } from './observed.ts';
+import { plan, type PlanInput, sceneOf } from './plan.ts';
 import { statusOf } from './progress.ts';
+import { poolsWantingSpares } from './remediation.ts';
+import { poolsExpanding } from './rollout.ts';
+import { placementContext } from './steps/allocate.ts';
 import type { Quarantine } from './quarantine.ts';
 import { executeStep } from './steps/execute.ts';
 import { isInterruptible, keyOf, type Step, subjectOf } from './steps.ts';
@@ -39,6 +50,7 @@ export interface RunDependencies {
   readonly gatewayId: string;
   readonly account: (id: string) => AccountServices | PcgError;
   readonly kube: (target: KubeTarget) => KubeClient;
+  readonly etcd: MakeEtcdClient;
   readonly site: EngineSite;
   readonly timings: Timings;
   readonly random: Random;
@@ -85,6 +97,7 @@ export class ClusterRun {
   #revision = 0;
   #writes: Promise<unknown> = Promise.resolve();
   #kube: { readonly answer: KubeAnswer; readonly at: number } | undefined;
+  #etcdView: { readonly view: EtcdView | undefined; readonly at: number } | undefined;
   #conditions: readonly Condition[] = [];
   #history: History | undefined;
   #generation = 0;
@@ -94,7 +107,7 @@ export class ClusterRun {
     this.id = id;
     this.#deps = deps;
     this.#log = deps.log.child({ cluster: id });
-    this.#access = new ClusterAccess(deps.kube, deps.clock, deps.site.machineProxyUrl);
+    this.#access = new ClusterAccess(deps, deps.clock, deps.site.machineProxyUrl);
   }
 
   get status(): ClusterStatus | undefined {
@@ -179,7 +192,7 @@ export class ClusterRun {
     if (document.intent.kind !== 'present') this.#preempt();
     this.#looks += 1;
     const look = this.#looks;
-    const observed = await this.#observe(account, signal);
+    const observed = await this.#observe(document, account, signal);
     await this.#learn(observed);
     const input = this.#input(document, observed);
     const steps = queue ? [] : plan(input);
@@ -291,7 +304,11 @@ export class ClusterRun {
     }
   }
 
-  async #observe(account: AccountServices, signal: AbortSignal): Promise<Observed> {
+  async #observe(
+    document: ClusterDocument,
+    account: AccountServices,
+    signal: AbortSignal,
+  ): Promise<Observed> {
     const { clock, timings } = this.#deps;
     const record = this.#mustRecord();
     account.observer.track(this.id, trackedIds(record));
@@ -309,7 +326,59 @@ export class ClusterRun {
       this.#kube = { answer, at: clock.monotonic() };
     }
     const kube = this.#kube?.answer.view ?? { kind: 'none' as const };
-    return { now: clock.now(), ...maas, kube, etcd: undefined, spares: undefined };
+    const plain = { now: clock.now(), ...maas, kube, etcd: undefined, spares: undefined };
+    const etcd = await this.#observeEtcd(plain, signal);
+    const spares = await this.#observeSpares({ ...plain, etcd }, document, account, signal);
+    return { ...plain, etcd, spares };
+  }
+
+  /** Asked for only while the control plane's membership is about to change. */
+  async #observeEtcd(observed: Observed, signal: AbortSignal): Promise<EtcdView | undefined> {
+    const { clock, timings } = this.#deps;
+    const record = this.#mustRecord();
+    if (observed.kube.kind !== 'reachable' || !membershipMoves(record)) return undefined;
+    if (this.#etcdView && clock.monotonic() - this.#etcdView.at < timings.kubeProbeMs * 0.9)
+      return this.#etcdView.view;
+    let view: EtcdView | undefined;
+    try {
+      await using client = await this.#etcd(observed);
+      const members = await client.health(signal);
+      view = { members: members.map(({ name, learner, healthy }) => ({ name, learner, healthy })) };
+    } catch (error) {
+      signal.throwIfAborted();
+      // Not reachable for the gateway: the steps that change membership ask again and refuse by themselves.
+      this.#log.debug({ error: describeError(error) }, 'etcd was not observed');
+    }
+    this.#etcdView = { view, at: clock.monotonic() };
+    return view;
+  }
+
+  async #observeSpares(
+    observed: Observed,
+    document: ClusterDocument,
+    account: AccountServices,
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<string, number> | undefined> {
+    const scene = sceneOf(this.#input(document, observed));
+    const names = [...poolsWantingSpares(scene), ...poolsExpanding(scene)];
+    if (names.length === 0) return undefined;
+    const spares = new Map<string, number>();
+    for (const pool of document.spec.pools.filter(({ name }) => names.includes(name))) {
+      try {
+        const context = this.#context(document, observed, account);
+        const free = await account.candidates.ordered(
+          pool,
+          await placementContext(context, pool),
+          new Map(),
+          signal,
+        );
+        spares.set(pool.name, free.length);
+      } catch (error) {
+        signal.throwIfAborted();
+        this.#log.debug({ pool: pool.name, error: describeError(error) }, 'spares were not counted');
+      }
+    }
+    return spares;
   }
 
   async #learn(observed: Observed): Promise<void> {
@@ -411,6 +480,13 @@ export class ClusterRun {
       });
   }
 
+  /** Through every control-plane node whose machine runs. */
+  async #etcd(observed: Pick<Observed, 'machines'>): Promise<EtcdClient> {
+    const record = this.#mustRecord();
+    if (!record.pki) throw unreachable(record.name);
+    return await this.#access.etcd(record.pki, apiHosts(record, observed.machines));
+  }
+
   #context(document: ClusterDocument, observed: Observed, account: AccountServices): StepContext {
     const { clock, timings, site, random, quarantine, gatewayId } = this.#deps;
     return {
@@ -427,7 +503,7 @@ export class ClusterRun {
         if (!client) throw unreachable(document.spec.name);
         return client;
       },
-      kubeTarget: () => this.kubeTarget(),
+      etcd: () => this.#etcd(observed),
       saw: (machine) => account.observer.saw(machine),
       superseded: this.#superseded.signal,
       addressesInUse: () => this.#deps.addressesInUse(this.id),

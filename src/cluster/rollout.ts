@@ -4,14 +4,17 @@
  * pool moves at a time, the control plane before workers, and a plan must be approved before anything moves.
  */
 import type { Pool } from '../contract/cluster.ts';
-import type { NodeRecord, RemovalReason } from './model.ts';
+import { judgeUpgrade } from '../kube/versions.ts';
+import type { ClusterRecord, NodeRecord, RemovalReason } from './model.ts';
 import type { Scene } from './plan.ts';
 import type { NodeSituation } from './situation.ts';
 import type { Step } from './steps.ts';
 import { nodeTemplate, shortHash } from './template.ts';
 
-/** Workers of one pool that a rollout replaces at the same time. */
-const WORKER_SURGE = 1;
+/** Nodes of one pool that a rollout has too many at a time. */
+const SURGE = 1;
+
+const NEW_CERTIFICATES = 'its certificates are renewed';
 
 export interface RolloutStep {
   readonly node: string;
@@ -20,43 +23,58 @@ export interface RolloutStep {
 }
 
 export interface RolloutPlan {
-  /** Hash of the moves; an approval names it. */
+  /** Hash of what is wanted; an approval names it. */
   readonly plan: string;
   readonly steps: readonly RolloutStep[];
+  readonly approved: boolean;
 }
 
+type RolloutView = Pick<Scene, 'document' | 'nodes' | 'record'>;
+
 /** Nodes deployed with something else than what is wanted now; undefined when there are none. */
-export function rolloutPlan({
-  document,
-  nodes,
-  record,
-}: Pick<Scene, 'document' | 'nodes' | 'record'>): RolloutPlan | undefined {
+export function rolloutPlan({ document, nodes, record }: RolloutView): RolloutPlan | undefined {
   if (record.initializedAt === undefined) return undefined;
+  const version = document.profile.kubernetes.kubernetesVersion;
   const steps = document.spec.pools.flatMap((pool) => {
     const wanted = nodeTemplate(document, pool);
-    return nodes
-      .filter(
-        ({ node }) => node.pool === pool.name && node.intent.kind === 'keep' && isOutdated(node, wanted),
-      )
-      .map(({ node }) => ({
-        node: node.name,
-        action: 'replace' as const,
-        reason: reasonOf(node, document.profile.kubernetes.kubernetesVersion),
-      }));
+    return nodes.flatMap(({ node }) => {
+      if (node.pool !== pool.name || node.intent.kind !== 'keep') return [];
+      const reason = outdatedBecause(node, wanted, version, record);
+      return reason === undefined ? [] : [{ node: node.name, action: 'replace' as const, reason }];
+    });
   });
   if (steps.length === 0) return undefined;
   const templates = document.spec.pools.map((pool) => nodeTemplate(document, pool));
-  return { plan: shortHash(templates), steps };
+  const plan = shortHash({ templates, rotate: record.rotateRequestedAt ?? 0 });
+  // Whoever asks for new certificates has asked for exactly this.
+  const asked = steps.every(({ reason }) => reason === NEW_CERTIFICATES);
+  const approved = asked || (record.rollout?.plan === plan && record.rollout.approvedAt !== undefined);
+  return { plan, steps, approved };
 }
 
-function isOutdated(node: NodeRecord, wanted: string): boolean {
-  return node.template !== undefined && node.template !== wanted;
+function outdatedBecause(
+  node: NodeRecord,
+  wanted: string,
+  version: string,
+  record: Pick<ClusterRecord, 'rotateRequestedAt'>,
+): string | undefined {
+  if (node.template === undefined) return undefined;
+  if (node.template !== wanted)
+    return node.kubernetesVersion !== undefined && node.kubernetesVersion !== version
+      ? `Kubernetes ${node.kubernetesVersion} -> ${version}`
+      : 'image or node settings changed';
+  const { rotateRequestedAt } = record;
+  const old = rotateRequestedAt !== undefined && node.createdAt < rotateRequestedAt;
+  return node.role === 'control-plane' && old ? NEW_CERTIFICATES : undefined;
 }
 
-function reasonOf(node: NodeRecord, version: string): string {
-  return node.kubernetesVersion !== undefined && node.kubernetesVersion !== version
-    ? `Kubernetes ${node.kubernetesVersion} -> ${version}`
-    : 'image or node settings changed';
+function isOutdated(
+  node: NodeRecord,
+  pool: Pool,
+  { document, record }: Pick<Scene, 'document' | 'record'>,
+): boolean {
+  const version = document.profile.kubernetes.kubernetesVersion;
+  return outdatedBecause(node, nodeTemplate(document, pool), version, record) !== undefined;
 }
 
 export function planPools(scene: Scene): Step[] {
@@ -76,14 +94,19 @@ function planSize(scene: Scene, pool: Pool): Step[] {
   const { nodes, initialized } = scene;
   const own = nodes.filter(({ node }) => node.pool === pool.name);
   const staying = own.filter(({ node }) => node.intent.kind === 'keep');
-  const surge = isRolling(scene, pool) && pool.rollout === 'expand-first' ? WORKER_SURGE : 0;
   const missing = pool.size - staying.length;
   if (missing > 0) {
-    // A control plane grows one member at a time once it exists: a failed joiner must leave before the next comes.
-    const leaving = own.some(({ node }) => node.intent.kind === 'remove');
-    if (pool.role === 'control-plane' && initialized && leaving && pool.rollout === 'expand-first') return [];
+    const leaving = own.filter(({ node }) => node.intent.kind === 'remove');
+    // A control plane takes nobody in while somebody leaves: etcd knows one change at a time.
+    if (pool.role === 'control-plane' && initialized && leaving.length > 0) return [];
+    // Contract first: the machine that leaves is the one that comes back.
+    const contracting = leaving.some(
+      ({ node }) => node.intent.kind === 'remove' && node.intent.reason === 'outdated',
+    );
+    if (pool.rollout === 'contract-first' && contracting) return [];
     return [{ kind: 'add-nodes', pool: pool.name, role: pool.role, count: missing }];
   }
+  const surge = isRolling(scene, pool) && pool.rollout === 'expand-first' ? SURGE : 0;
   const excess = -missing - surge;
   if (excess <= 0) return [];
   if (pool.role === 'control-plane' && !maySafelyShrink(scene)) return [];
@@ -91,21 +114,23 @@ function planSize(scene: Scene, pool: Pool): Step[] {
   return victims.length === 0 ? [] : [{ kind: 'remove-nodes', nodes: victims }];
 }
 
-/** Worst first: failed, without Node, outdated, in the fullest zone, youngest. */
+/** Worst first: failed, not Ready yet, outdated, in the fullest zone, youngest. */
 export function chooseVictims(
   candidates: readonly NodeSituation[],
   count: number,
   pool: Pool,
-  { document }: Pick<Scene, 'document'>,
+  scene: Pick<Scene, 'document' | 'record'>,
 ): { name: string; reason: RemovalReason }[] {
-  const wanted = nodeTemplate(document, pool);
   const zones = new Map<string, number>();
   const zoneOf = ({ node }: NodeSituation) => (node.claim.kind === 'held' ? node.claim.zone : '');
   for (const entry of candidates) zones.set(zoneOf(entry), (zones.get(zoneOf(entry)) ?? 0) + 1);
+  const outdated = new Set(
+    candidates.filter(({ node }) => isOutdated(node, pool, scene)).map(({ node }) => node.name),
+  );
   const rank = (entry: NodeSituation) =>
     (entry.node.failure ? 0 : 8) +
     (entry.node.readyAt === undefined ? 0 : 4) +
-    (isOutdated(entry.node, wanted) ? 0 : 2) +
+    (outdated.has(entry.node.name) ? 0 : 2) +
     (entry.situation.kind === 'ready' ? 1 : 0);
   return [...candidates]
     .sort(
@@ -116,13 +141,13 @@ export function chooseVictims(
         (a.node.name < b.node.name ? 1 : -1),
     )
     .slice(0, count)
-    .map((entry) => ({
-      name: entry.node.name,
-      reason: entry.node.failure ? 'failed' : isOutdated(entry.node, wanted) ? 'outdated' : 'scale-down',
+    .map(({ node }) => ({
+      name: node.name,
+      reason: node.failure ? 'failed' : outdated.has(node.name) ? 'outdated' : 'scale-down',
     }));
 }
 
-/** Quorum: a healthy member may go only when every other member is healthy and nobody else is on the way in or out. */
+/** Quorum: a member may go only when every other one is healthy and nobody else is on the way in or out. */
 export function maySafelyShrink({ nodes, observed, initialized }: Scene): boolean {
   if (!initialized) return true;
   const control = nodes.filter(({ node }) => node.role === 'control-plane');
@@ -136,46 +161,69 @@ export function maySafelyShrink({ nodes, observed, initialized }: Scene): boolea
 
 /** The pool that rolls now: the control plane first, then workers in the order of the spec. */
 function rollingPool(scene: Scene): Pool | undefined {
-  const { document, nodes, record } = scene;
-  const preview = rolloutPlan(scene);
-  if (!preview || record.rollout?.plan !== preview.plan || record.rollout.approvedAt === undefined)
-    return undefined;
+  const { document, nodes } = scene;
+  if (rolloutPlan(scene)?.approved !== true) return undefined;
   const ordered = [...document.spec.pools].sort(
     (a, b) => Number(a.role === 'worker') - Number(b.role === 'worker'),
   );
-  return ordered.find((pool) => {
-    const wanted = nodeTemplate(document, pool);
-    return nodes.some(
-      ({ node }) => node.pool === pool.name && (isOutdated(node, wanted) || node.intent.kind === 'remove'),
-    );
-  });
+  return ordered.find((pool) =>
+    nodes.some(
+      ({ node }) =>
+        node.pool === pool.name && (isOutdated(node, pool, scene) || node.intent.kind === 'remove'),
+    ),
+  );
 }
 
 export function isRolling(scene: Scene, pool: Pool): boolean {
   return rollingPool(scene)?.name === pool.name;
 }
 
-function planRollout(scene: Scene): Step[] {
-  const { document, nodes, observed } = scene;
+/** The pool whose next move is a new node beside the old ones. */
+export function poolsExpanding(scene: Scene): string[] {
   const pool = rollingPool(scene);
-  if (!pool || observed.kube.kind !== 'reachable') return [];
+  if (!pool || pool.rollout !== 'expand-first') return [];
+  const own = scene.nodes.filter(({ node }) => node.pool === pool.name);
+  return own.length - pool.size < SURGE ? [pool.name] : [];
+}
+
+function planRollout(scene: Scene): Step[] {
+  const { document, nodes, observed, record, endpointUp } = scene;
+  const version = document.profile.kubernetes.kubernetesVersion;
+  const current = record.controlPlaneVersion;
+  if (!endpointUp) return [];
+  // Said before anybody approves anything: this upgrade will never be carried out.
+  if (current !== undefined && judgeUpgrade(current, version).kind === 'refused')
+    return [{ kind: 'prepare-upgrade', version }];
+  const pool = rollingPool(scene);
+  if (!pool) return planKubeProxy(scene, version);
+  if (pool.role === 'control-plane' && current !== version) return [{ kind: 'prepare-upgrade', version }];
+  const proxy = pool.role === 'worker' ? planKubeProxy(scene, version) : [];
+  if (proxy.length > 0) return proxy;
   const own = nodes.filter(({ node }) => node.pool === pool.name);
   const moving = own.some(
     ({ node, situation }) =>
       node.intent.kind === 'remove' || (situation.kind !== 'ready' && node.failure === undefined),
   );
   if (moving) return [];
-  const wanted = nodeTemplate(document, pool);
-  const outdated = own.filter(({ node }) => isOutdated(node, wanted));
-  if (outdated.length === 0) return [];
+  const outdated = own.filter(({ node }) => isOutdated(node, pool, scene));
   const [victim] = chooseVictims(outdated, 1, pool, scene);
   if (!victim) return [];
-  const spare = own.length - pool.size;
-  if (pool.rollout === 'contract-first' || spare >= WORKER_SURGE) {
+  if (pool.rollout === 'contract-first' || own.length - pool.size >= SURGE) {
     if (pool.role === 'control-plane' && !maySafelyShrink(scene)) return [];
-    return [{ kind: 'remove-nodes', nodes: [{ name: victim.name, reason: 'outdated' }] }];
+    // One control-plane node cannot leave before another is there, whatever the strategy says.
+    if (pool.role !== 'control-plane' || own.length > 1)
+      return [{ kind: 'remove-nodes', nodes: [{ name: victim.name, reason: 'outdated' }] }];
   }
   // X15: Expand first needs a machine to expand to; without one nothing starts.
-  if ((observed.spares?.get(pool.name) ?? 1) < 1) return [];
-  return [{ kind: 'add-nodes', pool: pool.name, role: pool.role, count: WORKER_SURGE }];
+  if ((observed.spares?.get(pool.name) ?? 0) < 1) return [];
+  return [{ kind: 'add-nodes', pool: pool.name, role: pool.role, count: SURGE }];
+}
+
+/** kube-proxy follows once every API server is new; kubelets may lag behind it. */
+function planKubeProxy({ record, nodes }: Scene, version: string): Step[] {
+  if (record.kubeProxyVersion === undefined || record.kubeProxyVersion === version) return [];
+  if (record.controlPlaneVersion !== version) return [];
+  const control = nodes.filter(({ node }) => node.role === 'control-plane');
+  const all = control.every(({ node }) => node.kubernetesVersion === version && node.intent.kind === 'keep');
+  return all ? [{ kind: 'upgrade-kube-proxy', version }] : [];
 }

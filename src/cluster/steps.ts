@@ -32,6 +32,8 @@ export type Step =
   | { readonly kind: 'apply-pack'; readonly pack: string; readonly hash: string }
   /** Labels and taints of the pool on its Nodes. */
   | { readonly kind: 'adjust-node'; readonly node: string }
+  | { readonly kind: 'prepare-upgrade'; readonly version: string }
+  | { readonly kind: 'upgrade-kube-proxy'; readonly version: string }
   | { readonly kind: 'acknowledge-action'; readonly id: string }
   | { readonly kind: 'settle' }
   // ---- one node ----
@@ -42,6 +44,7 @@ export type Step =
   | { readonly kind: 'abort-deploy'; readonly node: string }
   /** Evidence, quarantine, then replacement while the limit allows. */
   | { readonly kind: 'fail-node'; readonly node: string; readonly problem: ProblemDetails }
+  | { readonly kind: 'power-cycle'; readonly node: string }
   | { readonly kind: 'cordon-node'; readonly node: string; readonly on: boolean }
   | { readonly kind: 'drain-node'; readonly node: string }
   | { readonly kind: 'remove-etcd-member'; readonly node: string }

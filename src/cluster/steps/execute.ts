@@ -14,6 +14,8 @@ import { cordonNode, deleteNodeObject, forgetNode } from './leave.ts';
 import { addNodes, checkPlacement, electInit, prepare, removeNodes } from './prepare.ts';
 import { release, releaseStray, settleClaim } from './release.ts';
 import { acknowledgeAction, settle } from './settle.ts';
+import { powerCycle } from './power-cycle.ts';
+import { prepareUpgrade, upgradeKubeProxy } from './upgrade.ts';
 import { drainNode, removeEtcdMember } from './withdraw.ts';
 
 type Executor<S> = (step: S, context: StepContext, signal: AbortSignal) => Promise<StepOutcome>;
@@ -30,6 +32,8 @@ const EXECUTORS: { readonly [K in StepKind]: Executor<Extract<Step, { kind: K }>
   'grant-kube-vip': (_step, context, signal) => grantKubeVip(context, signal),
   'apply-pack': applyPack,
   'adjust-node': adjustNode,
+  'prepare-upgrade': prepareUpgrade,
+  'upgrade-kube-proxy': upgradeKubeProxy,
   'acknowledge-action': acknowledgeAction,
   settle: (_step, context) => settle(context),
   allocate,
@@ -38,6 +42,7 @@ const EXECUTORS: { readonly [K in StepKind]: Executor<Extract<Step, { kind: K }>
   'revoke-token': revokeToken,
   'abort-deploy': abortDeploy,
   'fail-node': failNode,
+  'power-cycle': powerCycle,
   'cordon-node': cordonNode,
   'drain-node': drainNode,
   'remove-etcd-member': removeEtcdMember,

@@ -66,8 +66,3 @@ export function kubeNodeNamed(name: string, context: StepContext): string | unde
       (candidate.systemId === undefined && candidate.name === claim.hostname),
   )?.name;
 }
-
-export async function markDrained(name: string, context: StepContext): Promise<void> {
-  const now = context.clock.now();
-  await context.commit((record) => withNode(record, name, (node) => ({ ...node, drainedAt: now })));
-}

@@ -1,13 +1,96 @@
-/** Replaced below when drain and etcd doors exist. */
+/**
+ * A node is emptied and taken out of etcd while its kubelet still serves. One drain pass per call, so a crash
+ * loses nothing; budgets are respected until the drain's deadline, then pods are deleted. The etcd member goes
+ * only when quorum stays, judged by the etcd client on a fresh picture.
+ */
+import { DRAIN_PAUSE_MS, drainBlocked, drainPass } from '../../kube/drain.ts';
+import { belongsTo } from '../../kube/quorum.ts';
 import { DONE, type StepContext, type StepOutcome } from '../context.ts';
-import { withNode } from '../model.ts';
-import { markDrained } from './leave.ts';
-export async function drainNode(step: { node: string }, context: StepContext): Promise<StepOutcome> {
-  await markDrained(step.node, context);
+import { findNode, type NodeRecord, withNode } from '../model.ts';
+import { kubeNodeOf } from '../situation.ts';
+
+export async function drainNode(
+  step: { node: string },
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<StepOutcome> {
+  const { clock, timings } = context;
+  const node = findNode(context.record(), step.node);
+  if (!node) return DONE;
+  const kubeNode = kubeNodeOf(node, context.observed);
+  if (kubeNode === undefined) return await drained(node, context); // no Node, no pods
+  const client = context.kube();
+  if (!kubeNode.unschedulable)
+    await client.patch(
+      `/api/v1/nodes/${encodeURIComponent(kubeNode.name)}`,
+      { spec: { unschedulable: true } },
+      'merge',
+      signal,
+    );
+  const since =
+    node.intent.kind === 'remove' ? node.intent.since : (node.tasks.drain?.startedAt ?? clock.now());
+  const force = clock.now() - since > timings.drainDeadlineMs;
+  const outcome = await drainPass(
+    client,
+    kubeNode.name,
+    { unreachable: kubeNode.silent, force, nowMs: clock.now() },
+    signal,
+  );
+  if (outcome.kind === 'drained') return await drained(node, context);
+  // Pods whose finalizers never end must not hold a machine for ever either.
+  if (clock.now() - since > 2 * timings.drainDeadlineMs) {
+    if (node.intent.kind === 'keep') throw drainBlocked(kubeNode.name, outcome);
+    return await drained(node, context);
+  }
+  const [blocked] = outcome.blocked;
+  return {
+    kind: 'later',
+    waitingFor: blocked
+      ? `${blocked.namespace}/${blocked.name}: ${blocked.message}`
+      : `${outcome.leaving.length} pods to end`,
+    afterMs: Math.min(DRAIN_PAUSE_MS, timings.activeMs),
+  };
+}
+
+async function drained(node: NodeRecord, context: StepContext): Promise<StepOutcome> {
+  const now = context.clock.now();
+  await context.commit((record) =>
+    withNode(record, node.name, (current) => ({ ...current, drainedAt: now })),
+  );
+  await context.event({
+    severity: 'info',
+    reason: 'NodeDrained',
+    message: `${node.name} carries no workloads any more`,
+    node: node.name,
+    task: 'drain',
+  });
   return DONE;
 }
-export async function removeEtcdMember(step: { node: string }, context: StepContext): Promise<StepOutcome> {
+
+export async function removeEtcdMember(
+  step: { node: string },
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<StepOutcome> {
+  const node = findNode(context.record(), step.node);
+  if (node?.claim.kind !== 'held') return DONE;
+  const { hostname, systemId } = node.claim;
+  const addresses = context.observed.machines.get(systemId)?.machine?.ipAddresses ?? [];
+  await using etcd = await context.etcd();
+  const members = await etcd.members(signal);
+  const own = members.filter((member) => belongsTo(member, { name: hostname, addresses }));
+  for (const member of own) await etcd.remove(member.id, signal);
   const now = context.clock.now();
-  await context.commit((record) => withNode(record, step.node, (node) => ({ ...node, etcdRemovedAt: now })));
+  await context.commit((record) =>
+    withNode(record, node.name, (current) => ({ ...current, etcdRemovedAt: now })),
+  );
+  if (own.length > 0)
+    await context.event({
+      severity: 'info',
+      reason: 'EtcdMemberRemoved',
+      message: `${hostname} is no longer a member of etcd`,
+      node: node.name,
+      machine: systemId,
+    });
   return DONE;
 }
