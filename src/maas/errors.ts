@@ -17,6 +17,8 @@ export interface MaasReply {
   readonly body: string;
   /** The body was larger than the call allows; `body` is incomplete. */
   readonly truncated: boolean;
+  /** Of a call that reads its array while it arrives; `body` is empty then. */
+  readonly elements: readonly unknown[] | undefined;
   readonly retryAfterMs: number | undefined;
   readonly location: string | undefined;
   readonly authenticate: boolean;
@@ -188,13 +190,9 @@ export function toError(failure: MaasFailure, { what, method }: Asked): PcgError
       });
     case 'unauthorized':
       return new PcgError('MAAS_UNAUTHORIZED', 'MAAS refused the API key', {
-        ...(failure.signed
-          ? {}
-          : {
-              details: {
-                hint: 'MAAS saw no OAuth header; a proxy in front of it may have removed Authorization',
-              },
-            }),
+        details: failure.signed
+          ? undefined
+          : { hint: 'MAAS saw no OAuth header; a proxy in front of it may have removed Authorization' },
       });
     case 'forbidden':
       return new PcgError('MAAS_FORBIDDEN', said(what, failure.text || 'not permitted for this key'));

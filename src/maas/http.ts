@@ -8,6 +8,7 @@ import { Agent, type Dispatcher, request } from 'undici';
 import { type Clock, DeadlineError, withDeadline } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import { type BodyClass, classifyReply, type MaasFailure, type MaasReply } from './errors.ts';
+import { createElementCutter } from './json-elements.ts';
 import type { CallClass, Lanes } from './lanes.ts';
 import type { Redact } from './redact.ts';
 import type { Signer } from './sign.ts';
@@ -26,6 +27,8 @@ export interface MaasCall {
   readonly form?: Pairs;
   /** Keep only the last bytes of the body instead of refusing a larger one. */
   readonly tailBytes?: number;
+  /** The body is an array of objects: reads each while it arrives; `reply.elements` has the results. */
+  readonly element?: (value: unknown) => unknown;
 }
 
 export type Exchange =
@@ -88,6 +91,7 @@ export interface HttpOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly userAgent: string;
+  readonly connections: number;
   readonly caPem?: string | undefined;
   readonly dispatcher?: Dispatcher | undefined;
   readonly timeoutMs?: Partial<Record<CallClass, number>> | undefined;
@@ -96,7 +100,8 @@ export interface HttpOptions {
 
 export function createMaasHttp(options: HttpOptions): MaasHttp {
   const { clock, log, lanes, redact, signer } = options;
-  const ownAgent = options.dispatcher === undefined ? createAgent(options.caPem) : undefined;
+  const ownAgent =
+    options.dispatcher === undefined ? createAgent(options.caPem, options.connections) : undefined;
   const dispatcher = options.dispatcher ?? ownAgent;
   const timeouts = { ...TIMEOUT_MS, ...options.timeoutMs };
   let observedSkewMs: number | undefined;
@@ -122,7 +127,10 @@ export function createMaasHttp(options: HttpOptions): MaasHttp {
         learnClock(response.headers['date']);
         const ok = status < 400;
         const limit = ok ? (call.tailBytes ?? MAX_BODY_BYTES[call.lane]) : MAX_ERROR_BYTES;
-        const read = await readBody(response.body, limit, ok && call.tailBytes !== undefined);
+        const read =
+          ok && call.element !== undefined
+            ? await readElements(response.body, limit, call.element)
+            : await readBody(response.body, limit, ok && call.tailBytes !== undefined);
         bytes = read.bytes;
         return toReply(response, read, clock.monotonic() - started);
       });
@@ -187,9 +195,9 @@ export function createMaasHttp(options: HttpOptions): MaasHttp {
   };
 }
 
-function createAgent(caPem: string | undefined): Agent {
+function createAgent(caPem: string | undefined, connections: number): Agent {
   return new Agent({
-    connections: 4,
+    connections,
     pipelining: 1,
     keepAliveTimeout: KEEP_ALIVE_MS,
     keepAliveMaxTimeout: KEEP_ALIVE_MS,
@@ -211,12 +219,36 @@ function urlOf(apiUrl: string, call: MaasCall): string {
   return `${apiUrl}${call.path}${query}`;
 }
 
-/** Reads up to `limit` bytes; with `tail` the last ones are kept and the rest is forgotten. */
-async function readBody(
+interface ReadBody {
+  readonly text: string;
+  readonly bytes: number;
+  readonly truncated: boolean;
+  readonly elements?: readonly unknown[];
+}
+
+/** Reads an array element by element; what is not one comes back without elements. */
+async function readElements(
   body: AsyncIterable<Uint8Array>,
   limit: number,
-  tail: boolean,
-): Promise<{ text: string; bytes: number; truncated: boolean }> {
+  element: (value: unknown) => unknown,
+): Promise<ReadBody> {
+  const cutter = createElementCutter();
+  const elements: unknown[] = [];
+  let bytes = 0;
+  for await (const chunk of body) {
+    bytes += chunk.byteLength;
+    if (bytes > limit) return { text: '', bytes, truncated: true };
+    try {
+      for (const text of cutter.feed(chunk)) elements.push(element(JSON.parse(text)));
+    } catch {
+      return { text: '', bytes, truncated: false };
+    }
+  }
+  return { text: '', bytes, truncated: false, ...(cutter.complete ? { elements } : {}) };
+}
+
+/** Reads up to `limit` bytes; with `tail` the last ones are kept and the rest is forgotten. */
+async function readBody(body: AsyncIterable<Uint8Array>, limit: number, tail: boolean): Promise<ReadBody> {
   const chunks: Uint8Array[] = [];
   let kept = 0;
   let bytes = 0;
@@ -236,11 +268,7 @@ async function readBody(
   return { text: text.toString('utf8'), bytes, truncated: tail && bytes > limit };
 }
 
-function toReply(
-  response: Dispatcher.ResponseData,
-  read: { text: string; truncated: boolean },
-  elapsedMs: number,
-): MaasReply {
+function toReply(response: Dispatcher.ResponseData, read: ReadBody, elapsedMs: number): MaasReply {
   const header = (name: string): string | undefined => {
     const value = response.headers[name];
     return Array.isArray(value) ? value[0] : value;
@@ -250,6 +278,7 @@ function toReply(
     bodyClass: bodyClassOf(header('content-type'), read.text),
     body: read.text,
     truncated: read.truncated,
+    elements: read.elements,
     retryAfterMs: retryAfter(header('retry-after'), header('date')),
     location: header('location'),
     authenticate: header('www-authenticate') !== undefined,

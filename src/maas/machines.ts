@@ -18,7 +18,7 @@ import type { DeployEvidence } from './deploy-evidence.ts';
 import { type MaasFailure, toError } from './errors.ts';
 import type { MaasCall, Pairs } from './http.ts';
 import type { Caller } from './retry.ts';
-import { MachineListWire, MachineWire, MaybeMachineWire, PowerWire } from './schema.ts';
+import { MachineWire, MaybeMachineWire, PowerWire } from './schema.ts';
 
 /** nginx in front of MAAS takes request lines of 8 KiB: `id=abcdef&` x 150 is 1.5 KiB with room for names. */
 export const IDS_PER_REQUEST = 150;
@@ -95,8 +95,8 @@ export function createMachines({ caller, evidence }: MachineDeps): MaasClient['m
     const found: Machine[] = [];
     for (const some of ids === undefined ? [undefined] : chunks([...new Set(ids)], IDS_PER_REQUEST)) {
       const query = filterQuery(filter, some);
-      const page = await caller.get(
-        MachineListWire,
+      const page = await caller.getEach(
+        MachineWire,
         { what: 'machines.list', lane: 'list', path: 'machines/', query },
         signal,
       );
@@ -106,7 +106,7 @@ export function createMachines({ caller, evidence }: MachineDeps): MaasClient['m
   }
 
   async function allocate(request: AllocateRequest, signal: AbortSignal): Promise<AllocateOutcome> {
-    const call: MaasCall = {
+    let call: MaasCall = {
       what: 'machines.allocate',
       lane: 'allocate',
       method: 'POST',
@@ -131,6 +131,11 @@ export function createMachines({ caller, evidence }: MachineDeps): MaasClient['m
         }
       } else {
         const { failure } = answer;
+        if (failure.kind === 'invalid' && 'not_pod_type' in failure.fields && isConstrained(request)) {
+          // After 3.7 MAAS has no VM hosts any more, neither to compose on nor to name.
+          call = { ...call, form: allocateForm({ ...request, allowVirtual: true }) };
+          continue;
+        }
         if (failure.kind === 'state') {
           if (systemId === undefined) return { kind: 'none', reason: failure.text };
           // MAAS words "unknown", "busy" and "already yours" alike.
@@ -441,6 +446,11 @@ function allocateForm(request: AllocateRequest): Pairs {
     ...commentForm(request.comment),
     ...(request.dryRun ? [['dry_run', 'true'] as const] : []),
   ];
+}
+
+/** Whether the request names anything besides the guard against VMs, so that it would not take just any machine. */
+function isConstrained(request: AllocateRequest): boolean {
+  return !request.allowVirtual && (request.minDiskGb !== undefined || commonConstraints(request).length > 0);
 }
 
 function commonConstraints(request: AllocateRequest): Pairs {

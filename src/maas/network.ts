@@ -17,7 +17,7 @@ import {
   StatisticsWire,
   SubnetListWire,
 } from './schema.ts';
-import { freeAddresses, isUsableIn, ipv4Bounds, ipv4ToNumber } from './vip.ts';
+import { freeAddresses, isUsableIn, isWithin } from './vip.ts';
 
 /** Addresses tried one after the other when others take them at the same moment. */
 const CANDIDATES = 8;
@@ -220,13 +220,7 @@ function strip({ certain: _, ...reserved }: Reserved & { readonly certain: boole
 
 /** The named subnet, or the most specific one around the address. */
 function subnetOf(subnets: readonly Subnet[], ip: string, cidr: string | undefined): Subnet | undefined {
-  if (isIP(ip) !== 4) return subnets.find((subnet) => cidr === undefined || subnet.cidr === cidr);
-  const value = ipv4ToNumber(ip);
-  const around = (subnet: Subnet) => {
-    const bounds = ipv4Bounds(subnet.cidr);
-    return bounds !== undefined && value >= bounds.first && value <= bounds.last;
-  };
   return subnets
-    .filter((subnet) => around(subnet) && (cidr === undefined || subnet.cidr === cidr))
+    .filter((subnet) => (cidr === undefined || subnet.cidr === cidr) && isWithin(subnet.cidr, ip))
     .sort((a, b) => Number(b.cidr.split('/')[1]) - Number(a.cidr.split('/')[1]))[0];
 }

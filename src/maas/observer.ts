@@ -123,7 +123,7 @@ export function createMaasObserver(options: ObserverOptions): MaasObserver {
 
   function tell(keys: ReadonlySet<string>): void {
     if (keys.size === 0) return;
-    for (const listener of [...listeners]) {
+    for (const listener of listeners) {
       try {
         listener(keys);
       } catch (error) {

@@ -61,7 +61,8 @@ export function createMaasClient(options: MaasClientOptions): MaasRestClient {
   const apiUrl = normaliseEndpoint(options.endpoint);
   const key = parseApiKey(options.apiKey);
   const redact = createRedact(key);
-  const lanes = createLanes({ ...DEFAULT_LANES, ...options.limits });
+  const limits = { ...DEFAULT_LANES, ...options.limits };
+  const lanes = createLanes(limits);
   const http: MaasHttp = createMaasHttp({
     apiUrl,
     signer: createSigner(key),
@@ -70,6 +71,7 @@ export function createMaasClient(options: MaasClientOptions): MaasRestClient {
     clock,
     log,
     userAgent: options.userAgent ?? 'pcg',
+    connections: limits.total,
     caPem: options.caPem,
     dispatcher: options.dispatcher,
     timeoutMs: options.limits?.timeoutMs,

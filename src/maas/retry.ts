@@ -33,6 +33,12 @@ export interface Caller {
   pause(attempt: number, signal: AbortSignal): Promise<void>;
   /** Reads a success body; throws MAAS_PROTOCOL when it is not what the API sends. */
   parse<S extends z.ZodType>(schema: S, reply: MaasReply, what: string): z.output<S>;
+  /** As `get`, for long arrays of objects: each element is read while the rest is still on its way. */
+  getEach<S extends z.ZodType>(
+    schema: S,
+    call: Omit<MaasCall, 'method' | 'element'>,
+    signal: AbortSignal,
+  ): Promise<z.output<S>[]>;
   get<S extends z.ZodType>(
     schema: S,
     call: Omit<MaasCall, 'method'>,
@@ -144,6 +150,14 @@ export function createCaller(options: {
     effect: (call, signal) => persist(call, signal, provesNoEffect),
     pause: (attempt, signal) => clock.sleep(backoffMs(BACKOFF, attempt), signal),
     parse,
+    async getEach(schema, call, signal) {
+      const reply = await ask({ ...call, method: 'GET', element: (value) => schema.parse(value) }, signal);
+      if (reply.elements !== undefined) return reply.elements as z.output<typeof schema>[];
+      const text = reply.truncated
+        ? 'a body that is larger than expected'
+        : 'something that is not a list of it';
+      throw toError({ kind: 'foreign', text }, { what: call.what, method: 'GET' });
+    },
     get: async (schema, call, signal) =>
       parse(schema, await ask({ ...call, method: 'GET' }, signal), call.what),
   };

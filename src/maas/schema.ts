@@ -129,7 +129,6 @@ export const MachineWire = z
       })),
     }),
   );
-export const MachineListWire = z.array(MachineWire);
 /** power_off answers `null` when MAAS cannot control the machine's power. */
 export const MaybeMachineWire = MachineWire.nullable();
 

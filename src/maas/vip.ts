@@ -2,7 +2,7 @@
  * Free addresses to choose from. The address is chosen here and then claimed by name, so that a repeated
  * request can never reserve a second one; MAAS itself would also hand out network, broadcast and gateway.
  */
-import { isIPv4 } from 'node:net';
+import { BlockList, isIP, isIPv4 } from 'node:net';
 import type { Subnet } from './client.ts';
 
 export interface FreeRange {
@@ -27,6 +27,24 @@ export function ipv4Bounds(cidr: string): { first: number; last: number } | unde
   const size = 2 ** (32 - prefix);
   const first = Math.floor(ipv4ToNumber(base) / size) * size;
   return { first, last: first + size - 1 };
+}
+
+/** Whether an address (IPv4 or IPv6) lies in a network. */
+export function isWithin(cidr: string, ip: string): boolean {
+  const [base = '', prefix = ''] = cidr.split('/');
+  const family = isIP(base);
+  if (
+    family === 0 ||
+    family !== isIP(ip) ||
+    !/^\d{1,3}$/.test(prefix) ||
+    Number(prefix) > (family === 4 ? 32 : 128)
+  ) {
+    return false;
+  }
+  const type = family === 4 ? 'ipv4' : 'ipv6';
+  const network = new BlockList();
+  network.addSubnet(base, Number(prefix), type);
+  return network.check(ip, type);
 }
 
 /** Whether the address may carry an endpoint: inside, and neither network, broadcast nor gateway. */

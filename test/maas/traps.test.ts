@@ -55,6 +55,19 @@ describe('allocate', () => {
     ]);
   });
 
+  it('a later MAAS knows no VM hosts and refuses the guard: sent again without it', async () => {
+    await using region = await serveScript((seen, out) =>
+      seen.form.has('not_pod_type')
+        ? json(out, { not_pod_type: ['No such constraint.'] }, 400)
+        : json(out, wireMachine('abc123', ALLOCATED)),
+    );
+    await using client = clientOf(region);
+    expect((await client.machines.allocate({ ...stamp, pool: 'p' }, never())).kind).toBe('allocated');
+    expect(region.seen).toHaveLength(2);
+    // Without any other constraint it stays refused: it would be a random machine.
+    expect(await codeOf(client.machines.allocate(stamp, never()))).toBe('MAAS_BAD_REQUEST');
+  });
+
   it('an agent name that MAAS could not store or filter is refused before it is sent', async () => {
     await using region = await serveScript((_seen, out) => json(out, []));
     await using client = clientOf(region);
