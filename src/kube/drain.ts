@@ -192,8 +192,13 @@ function judgeAnswer(status: number, body: unknown, what: string): Removal {
   if (status === 403 && because('NamespaceTerminating')) return 'leaving';
   if (status === 429)
     return { reason: because('DisruptionBudget') ? 'disruption-budget' : 'throttled', message: said.message };
-  // The eviction handler answers 500 when it finds more than one budget; other 500s are of the server itself.
-  if (status === 500 && said.reason === 'InternalError' && said.causes.length === 0 && said.message !== '')
+  // More than one budget for a pod: a bare Status 500. Failures of the server or its webhooks carry causes.
+  if (
+    status === 500 &&
+    said.causes.length === 0 &&
+    ['', 'InternalError'].includes(said.reason) &&
+    said.message !== ''
+  )
     return { reason: 'conflicting-budgets', message: said.message };
   throw statusError(status, body, what);
 }

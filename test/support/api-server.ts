@@ -1,0 +1,173 @@
+/**
+ * An API server for tests of the Kubernetes client: the simulator's, or with KUBEBUILDER_ASSETS set the real
+ * kube-apiserver and etcd found there (the envtest convention). No controllers run behind either.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { systemClock } from '../../src/base/clock.ts';
+import { silentLog } from '../../src/base/log.ts';
+import type { KubeClient, KubeTarget } from '../../src/kube/client.ts';
+import { createKubeClient } from '../../src/kube/http.ts';
+import { issueServerCertificate } from '../../src/kube/pki.ts';
+import { ApiCore } from '../../src/simulator/kubernetes/api/core.ts';
+import { R } from '../../src/simulator/kubernetes/api/resources.ts';
+import { ApiFront } from '../../src/simulator/kubernetes/api/serve.ts';
+import { createDefaults } from '../../src/simulator/kubernetes/node/default-rbac.ts';
+import { clientPair, testPki } from './tls-server.ts';
+
+const HOUR_MS = 3_600_000;
+/** A real kube-apiserver starts within some seconds. */
+const START_TIMEOUT_MS = 60_000;
+
+export interface TestApiServer extends AsyncDisposable {
+  /** As cluster administrator. */
+  readonly client: KubeClient;
+  readonly target: KubeTarget;
+  /** Another client of the same server. */
+  connect(changes: Partial<KubeTarget>): KubeClient;
+}
+
+async function servingCertificate() {
+  const pki = await testPki();
+  const pair = await issueServerCertificate(pki.ca, {
+    commonName: 'kube-apiserver',
+    dnsNames: ['localhost', 'kubernetes'],
+    ipAddresses: ['127.0.0.1'],
+    nowMs: Date.now(),
+    validityMs: HOUR_MS,
+  });
+  return { pki, pair };
+}
+
+async function describeServer(port: number) {
+  const { ca } = await testPki();
+  const admin = await clientPair(ca);
+  const target: KubeTarget = {
+    server: `https://127.0.0.1:${port}`,
+    caPem: ca.certPem,
+    certPem: admin.certPem,
+    keyPem: admin.keyPem,
+  };
+  const clients: KubeClient[] = [];
+  const connect = (changes: Partial<KubeTarget>) => {
+    const client = createKubeClient({ ...target, ...changes }, { clock: systemClock, log: silentLog });
+    clients.push(client);
+    return client;
+  };
+  const close = () => Promise.all(clients.map((client) => client[Symbol.asyncDispose]()));
+  return { target, client: connect({}), connect, close };
+}
+
+/** The simulator's API server on a port of this machine. */
+export async function startApiDouble(): Promise<TestApiServer & { readonly core: ApiCore; cut(): void }> {
+  const { pki, pair } = await servingCertificate();
+  const core = new ApiCore({ clock: systemClock, log: silentLog, version: 'v1.36.1' });
+  createDefaults(core);
+  // What controllers do that kube-apiserver has built in, or that pods cannot be created without.
+  core.ensure(R.serviceaccounts, {
+    apiVersion: 'v1',
+    kind: 'ServiceAccount',
+    metadata: { name: 'default', namespace: 'default' },
+  });
+  core.store.subscribe(R.crds, ({ type, object }) => {
+    if (type !== 'ADDED') return;
+    core.edit(R.crds, { name: object.metadata.name }, (draft) => {
+      draft.status = {
+        ...draft.status,
+        conditions: ['NamesAccepted', 'Established'].map((name) => ({ type: name, status: 'True' })),
+      };
+    });
+  });
+  const front = new ApiFront(core, {
+    certPem: pair.certPem,
+    keyPem: pair.keyPem,
+    clientCaPem: pki.ca.certPem,
+  });
+  const listener = createServer((socket: Socket) => front.accept(socket));
+  await new Promise<void>((resolve) => listener.listen(0, '127.0.0.1', resolve));
+  const { close, ...server } = await describeServer((listener.address() as AddressInfo).port);
+  return {
+    ...server,
+    core,
+    cut: () => front.cut(),
+    [Symbol.asyncDispose]: async () => {
+      await close();
+      await front[Symbol.asyncDispose]();
+      await new Promise<void>((resolve) => listener.close(() => resolve()));
+    },
+  };
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise<void>((resolve) => server.close(() => resolve()));
+  return port;
+}
+
+/** kube-apiserver and etcd from `assets`. */
+export async function startRealApiServer(assets: string): Promise<TestApiServer> {
+  const { pki, pair } = await servingCertificate();
+  const directory = mkdtempSync(join(tmpdir(), 'kube-apiserver-'));
+  const write = (name: string, content: string) => {
+    writeFileSync(join(directory, name), content, { mode: 0o600 });
+    return join(directory, name);
+  };
+  const [client, peer, secure] = [await freePort(), await freePort(), await freePort()];
+  const children: ChildProcess[] = [];
+  const run = (program: string, args: string[]) => {
+    children.push(
+      spawn(join(assets, program), args, { stdio: process.env['PCG_TEST_VERBOSE'] ? 'inherit' : 'ignore' }),
+    );
+  };
+  run('etcd', [
+    `--data-dir=${join(directory, 'etcd')}`,
+    `--listen-client-urls=http://127.0.0.1:${client}`,
+    `--advertise-client-urls=http://127.0.0.1:${client}`,
+    `--listen-peer-urls=http://127.0.0.1:${peer}`,
+    '--unsafe-no-fsync',
+  ]);
+  run('kube-apiserver', [
+    `--etcd-servers=http://127.0.0.1:${client}`,
+    '--bind-address=127.0.0.1',
+    '--advertise-address=127.0.0.1',
+    `--secure-port=${secure}`,
+    `--tls-cert-file=${write('tls.crt', pair.certPem)}`,
+    `--tls-private-key-file=${write('tls.key', pair.keyPem)}`,
+    `--client-ca-file=${write('ca.crt', pki.ca.certPem)}`,
+    `--service-account-key-file=${write('sa.pub', pki.serviceAccount.publicPem)}`,
+    `--service-account-signing-key-file=${write('sa.key', pki.serviceAccount.privatePem)}`,
+    '--service-account-issuer=https://kubernetes.default.svc.cluster.local',
+    '--service-cluster-ip-range=10.96.0.0/16',
+    '--authorization-mode=Node,RBAC',
+    '--enable-bootstrap-token-auth',
+    '--allow-privileged=true',
+    '--disable-admission-plugins=ServiceAccount',
+  ]);
+  const { close, ...server } = await describeServer(secure);
+  const stop = async () => {
+    await close();
+    for (const child of children.reverse()) {
+      if (child.exitCode !== null) continue;
+      const gone = once(child, 'exit');
+      child.kill('SIGKILL');
+      await gone;
+    }
+    rmSync(directory, { recursive: true, force: true });
+  };
+  const signal = new AbortController().signal;
+  const deadline = systemClock.monotonic() + START_TIMEOUT_MS;
+  while (!(await server.client.ready(signal))) {
+    if (systemClock.monotonic() > deadline || children.some((child) => child.exitCode !== null)) {
+      await stop();
+      throw new Error(`kube-apiserver of ${assets} did not become ready`);
+    }
+    await systemClock.sleep(200);
+  }
+  return { ...server, [Symbol.asyncDispose]: stop };
+}
