@@ -1,0 +1,21 @@
+/** Faults of the Kubernetes double by name; whether one strikes now is decided by the list shared with the MAAS double. */
+
+export const KUBERNETES_FAULTS = {
+  'init-fails': 'kubeadm init gives up waiting for the kubelet',
+  'join-hangs': 'kubeadm join never ends',
+  'cni-never-ready': 'the CNI pod of a node never becomes ready',
+  'pdb-blocks': 'an eviction is refused with 429 although the budget would allow it',
+  'api-flaps': 'an API server restarts: connections are cut, the port is closed for 20 s',
+  'vip-taken': 'somebody else on the segment answers for the virtual address',
+  'node-dies': 'the kernel of a node panics: everything on it stops, MAAS still shows it powered on',
+  'slow-etcd': 'a write takes two seconds longer',
+} as const;
+
+export type KubernetesFault = keyof typeof KUBERNETES_FAULTS;
+
+export interface KubernetesFaults {
+  /** Whether the fault strikes this machine now; consumes a count. */
+  take(name: KubernetesFault, at: { readonly hostname: string; readonly systemId: string }): boolean;
+}
+
+export const noFaults: KubernetesFaults = { take: () => false };
