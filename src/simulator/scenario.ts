@@ -19,6 +19,8 @@ export interface NicSeed {
   readonly speedMbit: number;
   /** Name of the subnet that it gets an automatic address in; without one it is only linked up. */
   readonly subnet?: string;
+  /** Made up when absent. */
+  readonly mac?: string;
 }
 
 export interface MachineSeed {
@@ -62,6 +64,7 @@ export interface ImageSeed {
   readonly name: string;
   readonly architecture: string;
   readonly title: string;
+  /** Empty for images that were not synced. */
   readonly subarches: string;
   readonly baseImage?: string;
   readonly incomplete?: boolean;
@@ -259,7 +262,7 @@ const IMAGES: readonly ImageSeed[] = [
     name: 'ubuntu-2404-k8s-1350',
     architecture: 'amd64/generic',
     title: 'Ubuntu 24.04 with Kubernetes 1.35.0',
-    subarches: 'generic',
+    subarches: '',
     baseImage: 'ubuntu/noble',
   },
 ];

@@ -90,6 +90,13 @@ export function routeOf(request: Pick<ApiRequest, 'method' | 'target'>): string 
   return op ? `${match.resource.name} ${op}` : match.resource.name;
 }
 
+/** The methods that a path knows, as its Allow header lists them. */
+export function allowedAt(target: string): string {
+  const { path } = splitTarget(target);
+  const match = path.startsWith(API_ROOT) ? findResource(RESOURCES, path.slice(API_ROOT.length)) : undefined;
+  return match ? allowedMethods(match.resource).join(', ') : '';
+}
+
 export class MaasApi {
   readonly #region: Region;
   readonly #site: Site;
@@ -106,7 +113,8 @@ export class MaasApi {
     const outside = outsideApi(path);
     if (outside) return outside;
     const match = findResource(RESOURCES, path.slice(API_ROOT.length));
-    if (!match) return { ...raisedText(404, `Unknown API endpoint: ${path}.`).reply, origin: 'raised' };
+    if (!match)
+      return { ...raisedText(404, `Unknown API endpoint: ${path}.`).reply, origin: 'public-raised' };
     const { resource } = match;
     const body = parseBody(request.contentType, request.body);
     if (isReply(body)) return body;
@@ -123,7 +131,8 @@ export class MaasApi {
       signal: request.signal,
     };
     const op = wantedOp(match, call);
-    if (resource.anonymous === 'yes') return this.#run(resource, { ...call, user: ANONYMOUS }, op);
+    if (resource.anonymous === 'yes')
+      return withoutSession(await this.#run(resource, { ...call, user: ANONYMOUS }, op));
 
     const auth = authenticate(this.#region, this.#nonces, {
       method: request.method,
@@ -173,6 +182,9 @@ export class MaasApi {
     });
   }
 }
+
+const withoutSession = (reply: Reply): Reply =>
+  reply.origin === 'raised' ? { ...reply, origin: 'public-raised' } : reply;
 
 function csrfPage(): Reply {
   return {

@@ -56,25 +56,42 @@ const StatusSchema = z.string().refine(isStatus);
 const ForcedSchema = z.object({
   status: StatusSchema,
   owner: z.string().nullable().optional(),
-  power: z.enum(['on', 'off']).optional(),
+  power: z.enum(['on', 'off', 'unknown']).optional(),
+  zone: z.string().optional(),
   locked: z.boolean().default(false),
   previousStatus: StatusSchema.default('ready'),
   osystem: z.string().default(''),
   distroSeries: z.string().default(''),
   errorDescription: z.string().default(''),
+  hweKernel: z.string().nullable().default(null),
+  netboot: z.boolean().default(true),
+  ephemeralDeploy: z.boolean().default(false),
+  agentName: z.string().default(''),
+  annotations: z.record(z.string(), z.string()).default({}),
+  /** Claims its automatic addresses. */
+  addressed: z.boolean().default(false),
+  layout: z.enum(['flat', 'blank', 'unlinked']).default('flat'),
 });
 
 /** Writes the status straight into the books, past every rule, like an administrator with SQL. */
 function force({ region, life }: ControlOptions, machine: Machine, body: string): Reply {
   const parsed = ForcedSchema.safeParse(parseJson(body));
   if (!parsed.success) return problem(400, z.prettifyError(parsed.error));
-  const { status, owner, power, previousStatus, ...rest } = parsed.data;
+  const { status, owner, power, previousStatus, zone, annotations, addressed, layout, ...rest } = parsed.data;
   life.interrupt(machine);
   life.halt(machine);
   region.releaseAutoIps(machine);
   const forced = power ?? (POWERED.has(status) ? 'on' : 'off');
-  Object.assign(machine, rest, { status, previousStatus, powerState: forced, bmcPower: forced });
+  Object.assign(machine, rest, { status, previousStatus, powerState: forced });
+  machine.bmcPower = forced === 'on' ? 'on' : 'off';
+  machine.zoneId = region.zones.find((one) => one.name === zone)?.id ?? machine.zoneId;
   machine.owner = owner === undefined ? (UNOWNED.has(status) ? null : 'admin') : owner;
+  machine.ownerData = new Map(Object.entries(annotations));
+  if (addressed) region.claimAutoIps(machine);
+  if (layout === 'blank') for (const disk of machine.disks) disk.partitions = [];
+  if (layout === 'unlinked')
+    for (const nic of machine.nics)
+      nic.links = nic.links.map((link) => ({ ...link, mode: 'link_up', subnetId: null, ip: null }));
   return reply(200, { systemId: machine.systemId, status, owner: machine.owner, power: forced });
 }
 
@@ -162,6 +179,10 @@ export function createControl(options: ControlOptions): (request: ControlRequest
     if (kind === 'clock' && writes) {
       region.clockSkewS = Number(request.body);
       return reply(200, { clockSkewS: region.clockSkewS });
+    }
+    if (kind === 'config' && id && writes) {
+      region.config.set(id, parseJson(request.body));
+      return reply(200, { [id]: region.config.get(id) });
     }
     if (kind === 'users' && id && what && writes) {
       const user = region.users.get(id);

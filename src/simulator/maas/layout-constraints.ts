@@ -7,7 +7,7 @@ import type { Machine, Nic } from './model.ts';
 import type { Region } from './region.ts';
 
 /** Label to ids of disks or interfaces. */
-export type Labels = Record<string, number | number[]>;
+export type Labels = Record<string, number[]>;
 
 type Matcher = (machine: Machine) => Labels | undefined;
 
@@ -33,7 +33,7 @@ export function matchStorage(_region: Region, text: string, refuse: (message: st
       );
       const [disk] = at < 0 ? [] : left.splice(at, 1);
       if (!disk) return undefined;
-      labels[label] = disk.id;
+      labels[label] = [disk.id];
     }
     return labels;
   };

@@ -156,6 +156,7 @@ export class MachineLife {
     const slow = this.strikes('slow-bmc', machine);
     await this.#pace.sleep(BMC_MS + (slow ? (slow.value ?? 60) * SECOND : 0), this.#stopped.signal);
     if (this.strikes('rack-disconnected', machine)) {
+      if (to === 'off') machine.powerState = 'unknown';
       const text = `Unable to connect to any rack controller ${this.#region.rackSystemId}; no connections available.`;
       return { kind: 'failed', reply: afterCommit(503, text, { 'Retry-After': '10' }) };
     }

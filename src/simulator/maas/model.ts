@@ -199,7 +199,7 @@ export interface Machine {
   nics: Nic[];
   disks: Disk[];
   powerType: string;
-  powerParameters: Record<string, string>;
+  powerParameters: Record<string, string | string[]>;
   minHweKernel: string | null;
   swapSize: number | null;
   /** Set for machines that MAAS composed on a VM host; they vanish on release. */

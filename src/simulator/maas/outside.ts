@@ -5,7 +5,7 @@ const redirect = (status: 301 | 302, location: string, contentType: string, body
   status,
   contentType,
   body,
-  headers: { Location: location },
+  headers: { Location: location, ...(status === 302 ? { Vary: 'Cookie' } : {}) },
   origin: 'bare',
 });
 
@@ -24,9 +24,10 @@ export function outsideApi(path: string): Reply | undefined {
   if (path === '/MAAS/a/v2/machines' || path.startsWith('/MAAS/r/')) return nginxPage(404, '404 Not Found');
   if (path.startsWith('/MAAS/a/')) return nginxPage(502, '502 Bad Gateway');
   if (path === '/MAAS/accounts/login/')
-    return bare(
-      compactJson({ authenticated: false, external_auth_url: null, no_users: false }, 'application/json'),
-    );
+    return {
+      ...compactJson({ authenticated: false, external_auth_url: null, no_users: false }, 'application/json'),
+      origin: 'raised',
+    };
   if (path === '/MAAS/rpc/') return bare(compactJson({ eventloops: {} }, 'application/json'));
   if (path === '/MAAS/robots.txt') return bare(plain(200, 'User-agent: *\nDisallow: /\n'));
   if (path === '/MAAS/metrics')

@@ -50,7 +50,7 @@ function buildNics(region: Region, seed: MachineSeed): Nic[] {
     return {
       id,
       name: nic.name,
-      mac: `52:54:00:${tail}`,
+      mac: nic.mac ?? `52:54:00:${tail}`,
       vlanId: subnet?.vlanId ?? region.vlans.at(-1)?.id ?? 1,
       speedMbit: nic.speedMbit,
       links: [
@@ -73,6 +73,34 @@ function discoveredAddress(region: Region, subnet: Subnet): { subnetId: number; 
   const first = ipNumber(range.start);
   const size = ipNumber(range.end) - first + 1;
   return { subnetId: subnet.id, ip: formatIp(first + (region.nextId(`dhcp-${subnet.id}`, 0) % size)) };
+}
+
+/** What MAAS keeps of a BMC, by power type; machines without one have nothing. */
+function powerParameters(region: Region, type: string): Record<string, string | string[]> {
+  const number = region.nextId('bmc');
+  const address = `10.99.${number >> 8}.${number & 255}`;
+  const login = { power_user: 'maas', power_pass: 'simulated' };
+  switch (type) {
+    case '':
+    case 'manual':
+      return {};
+    case 'lxd':
+    case 'virsh':
+      return { power_address: `qemu+ssh://${address}/system`, power_pass: '', power_id: `vm-${number}` };
+    case 'ipmi':
+      return {
+        power_address: address,
+        ...login,
+        power_driver: 'LAN_2_0',
+        power_boot_type: 'auto',
+        cipher_suite_id: '3',
+        privilege_level: 'OPERATOR',
+        workaround_flags: ['opensesspriv'],
+        k_g: '',
+      };
+    default:
+      return { power_address: address, ...login, node_id: '' };
+  }
 }
 
 export function addMachine(region: Region, seed: MachineSeed, composed = false): Machine {
@@ -109,7 +137,7 @@ export function addMachine(region: Region, seed: MachineSeed, composed = false):
     nics: buildNics(region, seed),
     disks,
     powerType: seed.powerType,
-    powerParameters: { power_address: '', power_user: 'maas', power_pass: 'simulated' },
+    powerParameters: powerParameters(region, seed.powerType),
     minHweKernel: null,
     swapSize: null,
     composed,
@@ -135,8 +163,6 @@ export function addMachine(region: Region, seed: MachineSeed, composed = false):
     installLog: '',
     incarnation: 0,
   };
-  const number = region.nextId('bmc');
-  machine.powerParameters.power_address = `10.99.${number >> 8}.${number & 255}`;
   region.machines.set(machine.systemId, machine);
   if (status === 'deployed') {
     Object.assign(machine, {

@@ -163,9 +163,11 @@ export function renderImage(image: BootResource) {
     last_deployed: image.lastDeployedAt === null ? null : isoTime(image.lastDeployedAt),
     title: image.title,
     ...(image.uploaded
-      ? { base_image: image.baseImage }
+      ? image.name.includes('/')
+        ? {}
+        : { base_image: image.baseImage }
       : { platform: 'generic', supported_platforms: 'generic' }),
-    subarches: image.subarches,
+    ...(image.subarches === '' ? {} : { subarches: image.subarches }),
   };
 }
 

@@ -8,8 +8,11 @@ export interface Reply {
   readonly contentType: string | null;
   readonly body: string | Buffer;
   readonly headers?: Readonly<Record<string, string>>;
-  /** `api`: from a handler; `raised`: by the error middleware; `bare`: neither header set, e.g. nginx. */
-  readonly origin: 'api' | 'raised' | 'bare' | 'public-api';
+  /**
+   * Decides the headers around it. `api`: from a handler; `raised`: by the error middleware; both without
+   * the session middleware where no credentials are read (`public-`); `bare`: from nginx.
+   */
+  readonly origin: 'api' | 'raised' | 'bare' | 'public-api' | 'public-raised';
   /** Sent without Content-Length: failures after the transaction has committed. */
   readonly chunked?: boolean;
   /** Nginx ends the connection after this answer. */

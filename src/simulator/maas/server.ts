@@ -7,7 +7,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Clock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
-import { MaasApi, routeOf } from './api.ts';
+import { allowedAt, MaasApi, routeOf } from './api.ts';
 import type { Faults } from './faults.ts';
 import type { Region } from './region.ts';
 import { nginxPage, raisedText, type Reply, SERVER_HEADER, transactionConflict } from './reply.ts';
@@ -191,12 +191,14 @@ export class MaasServer {
       response.setHeader('Vary', reply.origin === 'api' ? 'Authorization, Cookie' : 'Authorization');
       response.setHeader('X-Maas-Api-Hash', API_HASH);
       response.setHeader('X-Frame-Options', 'DENY');
-    } else if (reply.origin === 'raised') {
-      response.setHeader('Vary', 'Cookie');
+    } else if (reply.origin !== 'bare') {
+      if (reply.origin === 'raised') response.setHeader('Vary', 'Cookie');
       response.setHeader('X-Frame-Options', 'DENY');
     }
     for (const [name, value] of Object.entries(reply.headers ?? {})) response.setHeader(name, value);
-    if (reply.close) response.setHeader('Connection', 'close');
+    // Said outright, else Node adds a Keep-Alive hint that nginx does not give.
+    const stays = response.shouldKeepAlive && !reply.close;
+    response.setHeader('Connection', stays ? 'keep-alive' : 'close');
     response.statusCode = reply.status;
   }
 
@@ -223,6 +225,10 @@ export class MaasServer {
   }
 }
 
+/** PostgreSQL's client library, as MAAS passes it on. */
+const DATABASE_DOWN =
+  'server closed the connection unexpectedly\n\tThis probably means the server terminated abnormally\n\tbefore or while processing the request.\n';
+
 /** Replies that stand for a MAAS which has done nothing. */
 function replyInstead(faults: Faults, subject: string, rack: string): Reply | undefined {
   if (faults.strikes('http-503', subject))
@@ -232,7 +238,7 @@ function replyInstead(faults: Faults, subject: string, rack: string): Reply | un
   if (faults.strikes('http-409-retry-after', subject)) return transactionConflict();
   if (faults.strikes('http-500', subject))
     return {
-      ...raisedText(500, 'server closed the connection unexpectedly\n').reply,
+      ...raisedText(500, DATABASE_DOWN).reply,
       origin: 'bare',
       chunked: true,
     };
@@ -280,11 +286,18 @@ async function readBody(request: IncomingMessage): Promise<Buffer | undefined> {
 }
 
 /** Node refuses unknown methods before we see them; MAAS answers those with 405. */
-function refuseGarbage(error: NodeJS.ErrnoException, socket: Duplex): void {
+function refuseGarbage(error: NodeJS.ErrnoException & { rawPacket?: Buffer }, socket: Duplex): void {
   if (!socket.writable) return;
-  const status = error.code === 'HPE_INVALID_METHOD' ? '405 Method Not Allowed' : '400 Bad Request';
-  const type = error.code === 'HPE_INVALID_METHOD' ? 'text/html; charset=utf-8' : 'text/html';
-  socket.end(
-    `HTTP/1.1 ${status}\r\nServer: ${SERVER_HEADER}\r\nContent-Type: ${type}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`,
-  );
+  const lines =
+    error.code === 'HPE_INVALID_METHOD'
+      ? [
+          'HTTP/1.1 405 Method Not Allowed',
+          'Content-Type: text/html; charset=utf-8',
+          `Allow: ${allowedAt(error.rawPacket?.toString('latin1').split(' ')[1] ?? '/')}`,
+          'Vary: Authorization, Cookie',
+          `X-Maas-Api-Hash: ${API_HASH}`,
+        ]
+      : ['HTTP/1.1 400 Bad Request', 'Content-Type: text/html'];
+  const head = [...lines, `Server: ${SERVER_HEADER}`, 'Content-Length: 0', 'Connection: close'];
+  socket.end(`${head.join('\r\n')}\r\n\r\n`);
 }

@@ -103,7 +103,7 @@ const createSshKey: Handler = (call) => {
     throw invalid({ __all__: 'This key has already been added for this user.' });
   const sshKey = { id: region.nextId('sshkey'), key, keysource: null, username: user.username };
   region.sshKeys.push(sshKey);
-  return { ...json({ ...renderSshKey(sshKey), keysource: null }), status: 201 };
+  return { ...json({ key, keysource: null, id: sshKey.id }), status: 201 };
 };
 
 const sshKeyOf = (call: Call): SshKey =>

@@ -248,6 +248,7 @@ function create(call: Call): Reply {
     cpuModel: 'Unknown',
     status: 'new',
   });
+  machine.powerState = 'unknown';
   machine.nics = macs.map((mac, at) => ({
     id: region.nextId('interface'),
     name: `eth${at}`,

@@ -164,7 +164,13 @@ export const nodePartResources: readonly Resource[] = [
     methods: {
       GET: (call) => {
         const machine = machineOf(call, 'view');
-        return json(machine.disks.map((disk) => renderDisk(machine, disk)));
+        // Alone of all places, this list leaves the firmware out.
+        return json(
+          machine.disks.map((disk) => {
+            const { firmware_version: _firmware, ...rest } = renderDisk(machine, disk);
+            return rest;
+          }),
+        );
       },
     },
   },

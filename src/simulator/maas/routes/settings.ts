@@ -51,7 +51,14 @@ const setConfig: Handler = (call) => {
   return plain(200, 'OK');
 };
 
+/** The machine-readable index; a client may look at it, none of ours needs more than its shape. */
+const describe: Handler = () => ({
+  ...compactJson({ doc: 'MAAS API', handlers: [], hash: '', resources: [] }, 'application/json'),
+  origin: 'public-raised',
+});
+
 export const settingResources: readonly Resource[] = [
+  { path: /^describe\/$/, name: 'describe', methods: { GET: describe }, anonymous: 'yes' },
   { path: /^version\/$/, name: 'version', methods: { GET: version }, anonymous: 'yes' },
   {
     path: /^maas\/$/,
