@@ -95,6 +95,12 @@ export const AGENT_SETTINGS = {
     default: IDLE_POLL_MS,
     env: 'PCG_POLL_IDLE_MS',
   },
+  simulatedSpeed: {
+    doc: 'Only against the simulator: divides deadlines and intervals by this.',
+    format: 'integer',
+    default: 1,
+    env: 'PCG_SIMULATED_SPEED',
+  },
   logLevel: {
     doc: 'trace, debug, info, warn, error.',
     format: 'string',

@@ -1,5 +1,6 @@
 /** A gateway as the portal shows it, and the status it sends up. */
 import { z } from 'zod';
+import { ProblemDetailsSchema } from './errors.ts';
 import { IdSchema, TimeSchema } from './names.ts';
 
 /** Snapshot of kind `gateway`. */
@@ -18,6 +19,7 @@ export const GatewayStatusSchema = z.object({
         maasVersion: z.string().optional(),
         state: z.enum(['ready', 'failed', 'unknown']),
         message: z.string().default(''),
+        problem: ProblemDetailsSchema.optional(),
       }),
     )
     .default([]),

@@ -25,6 +25,8 @@ export interface Outbox {
   acknowledgeEvents(seq: number): Promise<void>;
   /** Local reading for `pcg clusters events`, newest `limit` that match. */
   recentEvents(filter: { cluster?: string }, limit: number): Promise<Event[]>;
+  /** Number of events that the portal has not acknowledged. */
+  unacknowledgedEvents(): Promise<number>;
   /** Number of events dropped because the bound was reached; reported, never silent. */
   droppedEvents(): Promise<number>;
   onChange(listener: () => void): Disposable;

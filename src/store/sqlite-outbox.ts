@@ -115,6 +115,10 @@ export class SqliteOutbox implements Outbox {
     return rows.reverse();
   }
 
+  async unacknowledgedEvents(): Promise<number> {
+    return this.#state('lastSeq') - this.#state('acknowledged');
+  }
+
   async droppedEvents(): Promise<number> {
     return this.#state('dropped');
   }

@@ -106,6 +106,26 @@ export class SqliteFile implements Disposable {
   }
 }
 
+/**
+ * Makes sure that one process at a time works on a state directory. The operating system drops the lock with
+ * the process, so kill -9 leaves nothing behind. Throws PcgError CONFLICT when another process holds it.
+ */
+export function acquireProcessLock(path: string): Disposable {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  const database = new DatabaseSync(path);
+  try {
+    database.exec('PRAGMA journal_mode = DELETE');
+    database.exec('BEGIN EXCLUSIVE');
+  } catch (cause) {
+    database.close();
+    throw new PcgError('CONFLICT', `another process works on ${dirname(path)}`, {
+      fix: 'Stop the other agent, or give this one a state directory of its own (--state-dir).',
+      cause,
+    });
+  }
+  return { [Symbol.dispose]: () => database.close() };
+}
+
 function storageError(path: string, error: unknown): unknown {
   if (error instanceof PcgError) return error;
   const reason = error instanceof Error ? error.message : String(error);

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { RECORDS_SCHEMA, SqliteFile, SqliteRecords } from '../../src/store/sqlite.ts';
+import { acquireProcessLock, RECORDS_SCHEMA, SqliteFile, SqliteRecords } from '../../src/store/sqlite.ts';
 
 function temporaryDirectory(): { path: string } & Disposable {
   const path = mkdtempSync(join(tmpdir(), 'pcg-store-'));
@@ -103,5 +103,14 @@ describe('records in SQLite', () => {
     using file = SqliteFile.open(path, RECORDS_SCHEMA);
     const stored = await new SqliteRecords(file).get<number>('c', 'n');
     expect(stored?.value).toBeGreaterThanOrEqual(confirmed);
+  });
+
+  it('lets one process work on a state directory, and the next one after it is gone', () => {
+    using directory = temporaryDirectory();
+    const path = join(directory.path, 'agent.lock');
+    const lock = acquireProcessLock(path);
+    expect(() => acquireProcessLock(path)).toThrowError(expect.objectContaining({ code: 'CONFLICT' }));
+    lock[Symbol.dispose]();
+    acquireProcessLock(path)[Symbol.dispose]();
   });
 });

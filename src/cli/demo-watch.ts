@@ -1,0 +1,91 @@
+/**
+ * Watches one cluster through the portal's feed until it reaches a phase: events as they come, and on a
+ * terminal one line per node that is redrawn in place. Failed ends the watch with the cluster's own error.
+ */
+import { PcgError } from '../base/errors.ts';
+import { type Cluster, ClusterSchema } from '../contract/cluster.ts';
+import { type Event, EventSchema } from '../contract/events.ts';
+import type { CliContext } from './context.ts';
+import type { PortalClient } from './portal-client.ts';
+
+const POLL_MS = 150;
+
+export interface DemoWatch {
+  readonly client: PortalClient;
+  readonly context: CliContext;
+  readonly clusterId: string;
+  readonly timeoutMs: number;
+}
+
+export async function watchCluster(watch: DemoWatch, until: 'Running' | 'Deleted'): Promise<Cluster> {
+  const { client, context, clusterId } = watch;
+  const deadline = context.clock.monotonic() + watch.timeoutMs;
+  const shown = new Map<string, string>();
+  let after = 0;
+  for (;;) {
+    const path = `/api/v1/clusters/${clusterId}`;
+    const cluster = ClusterSchema.parse(await client.call('GET', path, undefined, context.signal));
+    const page = (await client.call(
+      'GET',
+      `${path}/events?after=${after}&limit=500`,
+      undefined,
+      context.signal,
+    )) as { events: unknown[] };
+    for (const event of page.events.map((raw) => EventSchema.parse(raw))) {
+      after = Math.max(after, event.seq);
+      printEvent(context, event);
+    }
+    show(context, cluster, shown);
+    if (cluster.status?.phase === until || (until === 'Deleted' && cluster.deletedAt !== undefined))
+      return cluster;
+    const { error } = cluster.status ?? {};
+    if (cluster.status?.phase === 'Failed' && error) {
+      throw new PcgError(error.code, error.message, {
+        fix: error.fix,
+        field: error.field,
+        details: error.details,
+      });
+    }
+    if (context.clock.monotonic() > deadline)
+      throw new PcgError('DEADLINE', `the cluster did not become ${until} in time`);
+    await context.clock.sleep(POLL_MS, context.signal);
+  }
+}
+
+function printEvent(context: CliContext, event: Event): void {
+  if (context.json) context.event({ event: 'event', ...event });
+  if (context.interactive && event.severity === 'info') return;
+  const where = event.node === undefined ? '' : ` ${event.node}`;
+  context.say(`${event.time} ${event.reason}${where}: ${event.message}`);
+}
+
+function show(context: CliContext, cluster: Cluster, shown: Map<string, string>): void {
+  const { status } = cluster;
+  if (!status) return;
+  const lines = [`${cluster.spec.name}: ${status.phase} ${status.progress.done}/${status.progress.total}`];
+  for (const node of status.nodes) {
+    const task = node.tasks.find(
+      (candidate) =>
+        candidate.state === 'running' || candidate.state === 'waiting' || candidate.state === 'retrying',
+    );
+    const doing = task ? `${task.name}${task.waitingFor ? `: waits for ${task.waitingFor}` : ''}` : '';
+    lines.push(
+      `  ${node.name.padEnd(24)} ${(node.hostname ?? '').padEnd(18)} ${node.phase.padEnd(14)} ${doing}`,
+    );
+    if (context.json && shown.get(node.name) !== node.phase) {
+      context.event({
+        event: 'node',
+        cluster: cluster.id,
+        node: node.name,
+        machine: node.systemId,
+        hostname: node.hostname,
+        phase: node.phase,
+      });
+    }
+    shown.set(node.name, node.phase);
+  }
+  if (context.json && shown.get('') !== status.phase)
+    context.event({ event: 'phase', cluster: cluster.id, phase: status.phase, progress: status.progress });
+  shown.set('', status.phase);
+  context.draw(lines);
+}
