@@ -10,6 +10,7 @@ import { PcgError } from '../base/errors.ts';
 import type { ErrorCode } from '../contract/errors.ts';
 import { connectThroughProxy } from './proxy-connect.ts';
 import { type ProxySettings, type ProxyTarget, proxyFor } from './proxy-env.ts';
+import { socketReady } from './socket-ready.ts';
 import { isTlsFailure, tlsError, tlsOptions } from './tls-trust.ts';
 
 /** One stage may take this long; a route with loss needs a few SYN retries. */
@@ -92,49 +93,19 @@ export async function connectOrigin(options: ConnectOptions): Promise<ConnectOut
 }
 
 function openTcp(host: string, port: number, signal: AbortSignal): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    const socket = connectTcp({
-      host,
-      port,
-      noDelay: true,
-      autoSelectFamily: true,
-      autoSelectFamilyAttemptTimeout: ADDRESS_TIMEOUT_MS,
-    });
-    settleOnce(socket, 'connect', signal, resolve, reject);
+  const socket = connectTcp({
+    host,
+    port,
+    noDelay: true,
+    autoSelectFamily: true,
+    autoSelectFamilyAttemptTimeout: ADDRESS_TIMEOUT_MS,
   });
+  return socketReady(socket, 'connect', signal);
 }
 
 function openTls(raw: Duplex, host: string, caPem: string | undefined, signal: AbortSignal): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    const socket = connectTls({ socket: raw, ...tlsOptions(host, caPem), ALPNProtocols: ['http/1.1'] });
-    settleOnce(socket, 'secureConnect', signal, resolve, reject);
-  });
-}
-
-function settleOnce(
-  socket: Socket,
-  event: 'connect' | 'secureConnect',
-  signal: AbortSignal,
-  resolve: (socket: Socket) => void,
-  reject: (reason: unknown) => void,
-): void {
-  const finish = (): void => {
-    socket.off(event, onReady).off('error', onError);
-    signal.removeEventListener('abort', onAbort);
-  };
-  const onReady = (): void => {
-    finish();
-    resolve(socket);
-  };
-  const onError = (error: unknown): void => {
-    finish();
-    socket.on('error', () => {}); // a second error of a given-up socket is nobody's
-    socket.destroy();
-    reject(error);
-  };
-  const onAbort = (): void => onError(signal.reason);
-  socket.once(event, onReady).once('error', onError);
-  signal.addEventListener('abort', onAbort, { once: true });
+  const socket = connectTls({ socket: raw, ...tlsOptions(host, caPem), ALPNProtocols: ['http/1.1'] });
+  return socketReady(socket, 'secureConnect', signal);
 }
 
 type Where = { host: string; port: number; via: 'direct' | 'proxy' };

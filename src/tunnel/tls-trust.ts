@@ -2,8 +2,16 @@
  * Whom we trust in TLS: the system's CAs, Node's own list, and the extra CA of a TLS-inspecting proxy or of a private
  * portal. Verification is never switched off. Also: which errors are TLS failures, and what to do about each.
  */
+import { X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
-import { type ConnectionOptions, createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
+import {
+  type ConnectionOptions,
+  createSecureContext,
+  type DetailedPeerCertificate,
+  getCACertificates,
+  type SecureContext,
+  type TLSSocket,
+} from 'node:tls';
 import { PcgError } from '../base/errors.ts';
 
 /** The CA file rarely changes; one context of ~300 certificates costs milliseconds and a megabyte. */
@@ -55,3 +63,20 @@ const FIXES: Record<string, string> = {
   CERT_NOT_YET_VALID: 'Set the clock of this host (NTP): the certificate is not valid yet.',
   ERR_TLS_CERT_ALTNAME_INVALID: 'The certificate is for another name. Use the name that it was issued for.',
 };
+
+/** True when the verified chain of `socket` ends in a certificate of `caPem`. */
+export function isIssuedByExtraCa(socket: TLSSocket, caPem: string): boolean {
+  const extra = new Set(
+    (caPem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []).map(
+      (pem) => new X509Certificate(pem).fingerprint256,
+    ),
+  );
+  let at: DetailedPeerCertificate | undefined = socket.getPeerCertificate(true);
+  // a root is its own issuer; the bound is for chains that lie
+  for (let depth = 0; at && depth < 10; depth += 1) {
+    if (extra.has(at.fingerprint256)) return true;
+    if (at.issuerCertificate === at) return false;
+    at = at.issuerCertificate;
+  }
+  return false;
+}

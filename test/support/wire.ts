@@ -17,14 +17,18 @@ export interface Listening<S extends Server = Server> extends AsyncDisposable {
   cut(): void;
 }
 
-export async function listen<S extends Server>(server: S, host = '127.0.0.1'): Promise<Listening<S>> {
+export async function listen<S extends Server>(
+  server: S,
+  host = '127.0.0.1',
+  port = 0,
+): Promise<Listening<S>> {
   const sockets = new Set<Socket>();
   server.on('connection', (socket: Socket) => {
     sockets.add(socket);
     socket.on('error', () => {});
     socket.on('close', () => sockets.delete(socket));
   });
-  await new Promise<void>((resolve, reject) => server.once('error', reject).listen(0, host, resolve));
+  await new Promise<void>((resolve, reject) => server.once('error', reject).listen(port, host, resolve));
   const cut = (): void => {
     for (const socket of sockets) socket.destroy();
   };
