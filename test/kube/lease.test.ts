@@ -5,6 +5,7 @@ import type { KubeClient } from '../../src/kube/client.ts';
 import { createKubeClient } from '../../src/kube/http.ts';
 import { LeadershipLost, leadWhilePossible } from '../../src/kube/lease.ts';
 import { ManualClock } from '../support/manual-clock.ts';
+import { type QuietClient, quietClient } from '../support/quiet-client.ts';
 import { readBody, sendJson, startTlsServer } from '../support/tls-server.ts';
 
 interface Spec {
@@ -53,42 +54,22 @@ async function leaseServer(initial?: Partial<Spec>) {
   };
 }
 
-/** Counts requests under way, so that time only moves while nothing is. */
 class Run implements AsyncDisposable {
   readonly clock = new ManualClock();
   readonly log: string[] = [];
   readonly stop = new AbortController();
   reason: unknown;
-  #pending = 0;
-  readonly #client: KubeClient;
+  readonly #connection: KubeClient;
+  readonly #quiet: QuietClient;
   readonly done: Promise<void>;
 
   constructor(server: Awaited<ReturnType<typeof leaseServer>>, endWorkAfterMs = 0) {
-    this.#client = createKubeClient(server.target, { clock: this.clock, log: silentLog });
-    const counted = new Proxy(this.#client, {
-      get: (client, key) => {
-        const value = Reflect.get(client, key) as unknown;
-        if (typeof value !== 'function') return value;
-        return (...args: unknown[]) => {
-          const result = (value as (...args: unknown[]) => unknown).apply(client, args);
-          if (!(result instanceof Promise)) return result;
-          this.#pending += 1;
-          return result.finally(() => {
-            this.#pending -= 1;
-          });
-        };
-      },
-    });
+    const { clock } = this;
+    this.#connection = createKubeClient(server.target, { clock, log: silentLog });
+    this.#quiet = quietClient(this.#connection, clock);
+    const { client } = this.#quiet;
     this.done = leadWhilePossible(
-      {
-        client: counted,
-        clock: this.clock,
-        log: silentLog,
-        namespace: 'pcg',
-        name: 'leader',
-        identity: 'me',
-        random: () => 0,
-      },
+      { client, clock, log: silentLog, namespace: 'pcg', name: 'leader', identity: 'me', random: () => 0 },
       this.stop.signal,
       async (leading) => {
         this.log.push('starts');
@@ -96,35 +77,21 @@ class Run implements AsyncDisposable {
           leading.addEventListener('abort', () => resolve(), { once: true }),
         );
         this.reason = leading.reason;
-        if (endWorkAfterMs > 0) await this.clock.sleep(endWorkAfterMs);
+        if (endWorkAfterMs > 0) await clock.sleep(endWorkAfterMs);
         this.log.push(`ends ${server.spec()?.holderIdentity}`);
       },
     );
   }
 
-  async quiet(): Promise<void> {
-    for (let calm = 0; calm < 3; ) {
-      await this.clock.settle();
-      calm = this.#pending === 0 ? calm + 1 : 0;
-    }
-  }
-
   async pass(ms: number): Promise<void> {
-    await this.quiet();
-    for (let passed = 0; passed < ms; passed += 250) {
-      await this.clock.advance(250);
-      await this.quiet();
-    }
+    await this.#quiet.pass(ms);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.stop.abort();
-    for (let round = 0; round < 100; round += 1) {
-      await this.clock.advance(250);
-      await this.quiet();
-    }
+    await this.#quiet.pass(25_000);
     await this.done;
-    await this.#client[Symbol.asyncDispose]();
+    await this.#connection[Symbol.asyncDispose]();
   }
 }
 

@@ -1,0 +1,160 @@
+import { spawnSync } from 'node:child_process';
+import { describe, expect, it } from 'vitest';
+import { PoliciesSchema } from '../../src/contract/cluster.ts';
+import {
+  backupNow,
+  backupObjects,
+  cisScanJob,
+  conformanceScan,
+  patchJob,
+  policyJobName,
+  policyNamespace,
+  rebootJob,
+  vulnerabilityScan,
+} from '../../src/cluster/policies-manifests.ts';
+import {
+  readCisResult,
+  readPatchResult,
+  readVulnerabilityResult,
+} from '../../src/cluster/policies-results.ts';
+import type { KubeObject } from '../../src/kube/client.ts';
+import { startApiDouble } from '../support/api-server.ts';
+
+const run = { id: 'run-1' };
+const signal = new AbortController().signal;
+
+function podSpec(job: KubeObject | undefined) {
+  return (
+    job?.['spec'] as {
+      template: { spec: Record<string, unknown> & { containers: Record<string, unknown>[] } };
+    }
+  ).template.spec;
+}
+
+function backups(changes: Record<string, unknown>) {
+  return PoliciesSchema.parse({ backups: changes }).backups;
+}
+
+describe('policy Jobs', () => {
+  it('are objects that an API server takes', async () => {
+    await using server = await startApiDouble();
+    const objects = [
+      policyNamespace(),
+      patchJob(run, 'node-1'),
+      rebootJob(run, 'node-1'),
+      cisScanJob(run, 'node-1', 'control-plane'),
+      ...vulnerabilityScan(run),
+      ...conformanceScan(run, 'v1.36.1', 'quick'),
+    ];
+    for (const object of objects)
+      expect(await server.client.apply(object, { fieldManager: 'pcg' }, signal)).toMatchObject({
+        kind: object.kind,
+      });
+  });
+
+  it('run once on their node, even when it is cordoned, and vanish a day later', () => {
+    for (const job of [
+      patchJob(run, 'node-1'),
+      rebootJob(run, 'node-1'),
+      cisScanJob(run, 'node-1', 'worker'),
+    ]) {
+      expect(job['spec']).toMatchObject({ backoffLimit: 0, ttlSecondsAfterFinished: 86_400 });
+      expect(podSpec(job)).toMatchObject({
+        nodeName: 'node-1',
+        restartPolicy: 'Never',
+        tolerations: [{ operator: 'Exists' }],
+      });
+    }
+  });
+
+  it('hold shell that a shell can read', () => {
+    for (const job of [patchJob(run, 'n'), rebootJob(run, 'n')]) {
+      const [container] = podSpec(job).containers;
+      const [, , script] = container?.['command'] as string[];
+      expect(spawnSync('sh', ['-n'], { input: script ?? '', encoding: 'utf8' })).toMatchObject({
+        status: 0,
+        stderr: '',
+      });
+    }
+  });
+
+  it('have names that Kubernetes takes, for the longest node names', () => {
+    const name = policyJobName('patching', { id: 'act-0123456789' }, `${'long-'.repeat(40)}.maas`);
+    expect(name.length).toBeLessThanOrEqual(63);
+    expect(name).toMatch(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/);
+  });
+});
+
+describe('backups', () => {
+  const target = { url: 'https://s3.site:9000', bucket: 'backups', prefix: 'demo' };
+
+  it('point Velero at the bucket, with credentials in a Secret and files instead of snapshots', () => {
+    const policy = backups({
+      schedule: '0 1 * * 0',
+      ttlHours: 48,
+      includeClusterResources: 'always',
+      target,
+    });
+    const [secret, location, schedule] = backupObjects(policy, { accessKeyId: 'AK', secretAccessKey: 'SK' });
+    expect(secret?.['stringData']).toEqual({
+      cloud: '[default]\naws_access_key_id=AK\naws_secret_access_key=SK\n',
+    });
+    expect(location?.['spec']).toMatchObject({
+      objectStorage: { bucket: 'backups', prefix: 'demo' },
+      config: { s3Url: 'https://s3.site:9000', s3ForcePathStyle: 'true' },
+      credential: { name: 'pcg-backup-target', key: 'cloud' },
+    });
+    expect(schedule?.['spec']).toMatchObject({
+      schedule: '0 1 * * 0',
+      template: {
+        ttl: '48h0m0s',
+        includeClusterResources: true,
+        snapshotVolumes: false,
+        defaultVolumesToFsBackup: true,
+      },
+    });
+    expect(backupNow(policy, run)).toMatchObject({ kind: 'Backup', spec: { storageLocation: 'pcg' } });
+  });
+
+  it('make nothing without a target and no schedule for never', () => {
+    expect(backupObjects(backups({}), undefined)).toEqual([]);
+    expect(backupObjects(backups({ target }), undefined).map((object) => object.kind)).toEqual([
+      'BackupStorageLocation',
+    ]);
+  });
+});
+
+describe('policy results', () => {
+  it('are read from outputs, as text or as parsed JSON', () => {
+    expect(readPatchResult('{"upgraded":12,"rebootRequired":true}')).toEqual({
+      upgraded: 12,
+      rebootRequired: true,
+    });
+    const report = {
+      Controls: [
+        {
+          tests: [
+            { results: [{ test_number: '1.1.1', test_desc: 'd', status: 'FAIL' }, { status: 'PASS' }] },
+          ],
+        },
+      ],
+      Totals: { total_pass: 1, total_fail: 1, total_warn: 2, total_info: 0 },
+    };
+    const wanted = { pass: 1, fail: 1, warn: 2, info: 0, failed: [{ id: '1.1.1', text: 'd' }] };
+    expect(readCisResult(report)).toEqual(wanted);
+    expect(readCisResult(JSON.stringify(report))).toEqual(wanted);
+    expect(
+      readVulnerabilityResult({
+        Resources: [{ Results: [{ Vulnerabilities: [{ Severity: 'CRITICAL' }, { Severity: 'LOW' }] }] }],
+      }),
+    ).toEqual({ critical: 1, high: 0, medium: 0, low: 1, images: 1 });
+  });
+
+  it.each(['', 'Killed', '[]', '{"upgraded":"many"}', 'null', 42, undefined])(
+    'are undefined for %j',
+    (output) => {
+      expect(readPatchResult(output)).toBeUndefined();
+      expect(readCisResult(output)).toBeUndefined();
+    },
+  );
+});
