@@ -38,8 +38,10 @@ const LASTING_RULES: readonly Rule[] = [
     name: 'resource-pool',
     test: (machine, { resourcePool }) =>
       machine.pool === resourcePool ? undefined : `is in pool ${machine.pool}, not ${resourcePool}`,
-    fix: (machines, _missing, { resourcePool }) =>
-      `Move ${names(machines)} to pool ${resourcePool}, or choose another pool.`,
+    fix(machines, missing, { resourcePool }) {
+      const pools = [...new Set(machines.map((machine) => machine.pool))].sort().join(' or ');
+      return `Choose pool ${pools}, or move ${names(machines.slice(0, missing))} to pool ${resourcePool} in MAAS.`;
+    },
   },
   {
     name: 'zone',

@@ -78,6 +78,14 @@ interface Rest {
   readonly until: number;
 }
 
+/** What only time or a person brings; asking costs a list of the whole fleet, so it is asked rarely. */
+const SCARCE: ReadonlySet<string> = new Set([
+  'NOT_ENOUGH_MACHINES',
+  'NO_MATCHING_MACHINE',
+  'VIP_UNAVAILABLE',
+  'MAAS_IP_EXHAUSTED',
+]);
+
 type Turn = { readonly kind: 'wait'; readonly ms: number } | { readonly kind: 'gone' };
 
 export class ClusterRun {
@@ -455,10 +463,11 @@ export class ClusterRun {
     const key = keyOf(step);
     const attempts = (this.#rests.get(key)?.attempts ?? 0) + 1;
     const problem: ProblemDetails = toProblem(error);
-    const pause = problem.retryable
-      ? timings.retryBaseMs / 2 +
-        backoffMs({ baseMs: timings.retryBaseMs, capMs: timings.retryCapMs }, attempts, random)
-      : timings.blockedRetryMs;
+    const pause =
+      problem.retryable && !SCARCE.has(problem.code)
+        ? timings.retryBaseMs / 2 +
+          backoffMs({ baseMs: timings.retryBaseMs, capMs: timings.retryCapMs }, attempts, random)
+        : timings.blockedRetryMs;
     this.#rests.set(key, { attempts, until: clock.monotonic() + pause });
     this.#log.warn(
       { step: key, attempt: attempts, code: problem.code, error: describeError(error) },

@@ -140,6 +140,11 @@ export class EtcdGateway implements AsyncDisposable {
           storageVersion: '3.6.0',
         };
       }
+      case '/v3/kv/range':
+        // Linearizable, so only a voter that is in touch with a majority answers. The double keeps no keys of its own here.
+        if (!etcd.hasQuorum()) throw new EtcdError(GRPC.unavailable, 'etcdserver: request timed out');
+        if (self?.isLearner) throw new EtcdError(GRPC.failedPrecondition, 'etcdserver: rpc not supported for learner');
+        return { header };
       case '/v3/maintenance/alarm':
         return { header };
       case '/v3/maintenance/transfer-leadership':

@@ -1,0 +1,170 @@
+/** The engine on the real simulator through the real clients: HTTP to MAAS, TLS through the machine proxy. */
+import { systemClock } from '../../src/base/clock.ts';
+import { Secret, silentLog } from '../../src/base/log.ts';
+import { type ClusterEngine, createClusterEngine } from '../../src/cluster/engine.ts';
+import { DEFAULT_TIMINGS, scaleTimings, type Timings } from '../../src/cluster/timings.ts';
+import type { ClusterDocument, ClusterStatus } from '../../src/contract/cluster.ts';
+import { createKubeClient } from '../../src/kube/http.ts';
+import { createMaasObserver } from '../../src/maas/observer.ts';
+import { createMaasClient } from '../../src/maas/rest-client.ts';
+import { createKubernetesRuntime, type KubernetesRuntime } from '../../src/simulator/kubernetes/runtime.ts';
+import { type Simulator, type SimulatorOptions, startSimulator } from '../../src/simulator/simulator.ts';
+import { COLLECTIONS, type Records } from '../../src/store/records.ts';
+import { memoryOutbox, memoryRecords } from './memory-store.ts';
+
+export class SimulatedSite implements AsyncDisposable {
+  readonly simulator: Simulator;
+  readonly kubernetes: KubernetesRuntime;
+  readonly records: Records = memoryRecords();
+  readonly outbox = memoryOutbox();
+  readonly timings: Timings;
+  readonly speed: number;
+  engine!: ClusterEngine;
+  #stop = new AbortController();
+  #running: Promise<unknown> = Promise.resolve();
+  #generation = 0;
+
+  private constructor(
+    simulator: Simulator,
+    kubernetes: KubernetesRuntime,
+    speed: number,
+    timings: Partial<Timings>,
+  ) {
+    this.simulator = simulator;
+    this.kubernetes = kubernetes;
+    this.speed = speed;
+    this.timings = { ...scaleTimings(DEFAULT_TIMINGS, speed), claimSettleMs: 500, ...timings };
+    this.start();
+  }
+
+  static async start(
+    options: Omit<SimulatorOptions, 'runtime'> & { speed: number; timings?: Partial<Timings> },
+  ): Promise<SimulatedSite> {
+    let kubernetes: KubernetesRuntime | undefined;
+    const simulator = await startSimulator({
+      ...options,
+      runtime: (site) => {
+        kubernetes = createKubernetesRuntime(site);
+        return kubernetes;
+      },
+    });
+    if (!kubernetes) throw new Error('the simulator did not ask for its runtime');
+    return new SimulatedSite(simulator, kubernetes, options.speed, options.timings ?? {});
+  }
+
+  start(): void {
+    this.#stop = new AbortController();
+    const { signal } = this.#stop;
+    const maas = createMaasClient({
+      endpoint: this.simulator.maasUrl,
+      apiKey: new Secret(this.simulator.adminKey),
+      clock: systemClock,
+      log: silentLog,
+    });
+    const observer = createMaasObserver({
+      client: maas,
+      clock: systemClock,
+      log: silentLog,
+      intervals: {
+        activeMs: Math.max(50, 10_000 / this.speed),
+        idleMs: Math.max(100, 30_000 / this.speed),
+        fullMs: Math.max(500, 300_000 / this.speed),
+      },
+    });
+    const alive = () => signal.throwIfAborted();
+    const { records } = this;
+    this.engine = createClusterEngine({
+      records: {
+        get: (collection, key) => records.get(collection, key),
+        list: (collection) => records.list(collection),
+        watch: (collection, listener) => records.watch(collection, listener),
+        async put(collection, key, value, options) {
+          alive();
+          return await records.put(collection, key, value, options);
+        },
+        async delete(collection, key) {
+          alive();
+          return await records.delete(collection, key);
+        },
+      },
+      outbox: this.outbox,
+      clock: systemClock,
+      log: silentLog,
+      gatewayId: 'gw-one',
+      accounts: { client: () => ({ maas, observer }) },
+      kube: (target) => createKubeClient(target, { clock: systemClock, log: silentLog }),
+      site: { machineProxyUrl: this.simulator.machineProxyUrl },
+      timings: this.timings,
+    });
+    this.#running = Promise.all([this.engine.run(signal), observer.run(signal)]).then(() =>
+      maas[Symbol.asyncDispose](),
+    );
+  }
+
+  crash(): void {
+    this.#stop.abort(new Error('killed'));
+    this.start();
+  }
+
+  async want(wanted: ClusterDocument): Promise<void> {
+    this.#generation += 1;
+    await this.records.put(COLLECTIONS.documents, `cluster/${wanted.id}`, {
+      generation: this.#generation,
+      spec: wanted,
+    });
+  }
+
+  async until(
+    what: string,
+    test: (status: ClusterStatus) => boolean,
+    { cluster = 'cl-demo', withinMs = 60_000 } = {},
+  ): Promise<ClusterStatus> {
+    const end = performance.now() + withinMs;
+    for (;;) {
+      const status = this.engine.status(cluster);
+      if (status && test(status)) return status;
+      if (performance.now() > end)
+        throw new Error(`not ${what} within ${withinMs} ms: ${await this.describe(status)}`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+
+  async describe(status: ClusterStatus | undefined): Promise<string> {
+    const events = await this.outbox.recentEvents({}, 12);
+    return JSON.stringify(
+      {
+        phase: status?.phase,
+        error: status?.error,
+        nodes: status?.nodes.map(({ name, phase, systemId, maasStatus, maasMessage }) => ({
+          name,
+          phase,
+          maasStatus,
+          maasMessage,
+          inside: systemId === undefined ? undefined : this.kubernetes.machine(systemId),
+        })),
+        conditions: status?.conditions.map(
+          ({ type, status: state, message }) => `${type} ${state} ${message}`,
+        ),
+        tasks: status?.tasks,
+        clusters: this.kubernetes.clusters(),
+        events: events.map(({ reason, message, error }) => ({ reason, message, error })),
+      },
+      undefined,
+      1,
+    );
+  }
+
+  async phase(
+    phase: ClusterStatus['phase'],
+    options: { cluster?: string; withinMs?: number } = {},
+  ): Promise<ClusterStatus> {
+    return await this.until(phase, (status) => status.phase === phase, options);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort(new Error('test is over'));
+    await this.#running;
+    await this.simulator[Symbol.asyncDispose]();
+    await this.kubernetes[Symbol.asyncDispose]();
+  }
+}
