@@ -88,6 +88,7 @@ export class Governor {
 
   /** Nothing was in flight: a rate measured over the pause would be the application's, not the path's. */
   restarted(now: number): void {
+    if (this.#limited) return; // stop and go at the cap is the path's pace, not a pause
     this.#sampleStart = now;
     this.#sampleBytes = 0;
   }

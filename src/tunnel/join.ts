@@ -38,6 +38,8 @@ export function join(stream: SessionStream, target: Duplex): void {
     stream.end();
   });
   if (targetEnded) stream.end();
+  // a target that was paused until it had somewhere to go flows now
+  else target.resume();
 
   target.on('error', (error) => {
     stream.destroy(new StreamError(streamCodeOf(error), error.message, { cause: error }));
