@@ -50,7 +50,7 @@ export async function openTunnels(options: TunnelsOptions): Promise<Tunnels> {
     lookupGateway: (gatewayId) => lookup(db, gatewayId),
     syncFor: (gatewayId) => createSyncPort({ db, clock, log, changes }, gatewayId),
     // Gateways ask nothing of the portal but what sync carries.
-    targets: () => Promise.reject(new StreamError(STREAM.DENIED)),
+    targetsFor: () => () => Promise.reject(new StreamError(STREAM.DENIED)),
     clock,
     log,
     registry: options.metrics.registry,
