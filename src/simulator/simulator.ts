@@ -37,6 +37,8 @@ export interface SimulatorOptions {
   /** `3.3` to `3.7`, or with a patch level. */
   readonly version?: string;
   readonly slots?: number;
+  /** How long an idle connection lives; 65 s as in MAAS's nginx unless a test is impatient. */
+  readonly keepAliveMs?: number;
   readonly latency?: Latency;
   readonly clock?: Clock;
   readonly log?: Log;
@@ -117,6 +119,7 @@ export async function startSimulator(options: SimulatorOptions = {}): Promise<Si
       clock,
       log,
       slots: options.slots ?? REAL_SLOTS,
+      ...(options.keepAliveMs === undefined ? {} : { keepAliveMs: options.keepAliveMs }),
       control,
     }),
   );

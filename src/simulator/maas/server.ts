@@ -45,6 +45,8 @@ export interface MaasServerOptions {
   readonly log: Log;
   /** Requests that the region works on at once; 16 on a real one. */
   readonly slots: number;
+  /** Idle connections live this long; nginx has 65 s. */
+  readonly keepAliveMs?: number;
   /** Answers everything below /simulator/. */
   readonly control: (request: ControlRequest) => Promise<Reply>;
 }
@@ -73,7 +75,11 @@ export class MaasServer {
     this.#api = new MaasApi(options.region, options.site);
     this.#slots = new Slots(options.slots);
     this.#server = createServer(
-      { maxHeaderSize: NODE_HEADER_LIMIT, requireHostHeader: false, keepAliveTimeout: KEEP_ALIVE_MS },
+      {
+        maxHeaderSize: NODE_HEADER_LIMIT,
+        requireHostHeader: false,
+        keepAliveTimeout: options.keepAliveMs ?? KEEP_ALIVE_MS,
+      },
       (request, response) => void this.#serve(request, response),
     );
     // The default adds a second of grace that clients would see.

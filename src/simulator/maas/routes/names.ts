@@ -133,7 +133,13 @@ function dropIps(call: Call, ips: readonly string[]): void {
   }
 }
 
-const createResource: Handler = (call) => {
+/**
+ * Between the check for duplicates and the commit, as measured: requests that overlap here all succeed, and
+ * MAAS then has the same name several times.
+ */
+const CREATE_WINDOW_MS = 30;
+
+const createResource: Handler = async (call) => {
   const { region } = call;
   const form = fields(call);
   const { name, domain } = nameOf(region, form);
@@ -145,6 +151,7 @@ const createResource: Handler = (call) => {
     throw invalid({ __all__: 'Cannot add address: CNAME present.' });
   const ips = checkIps(form.get('ip_addresses'));
   const addressTtl = ttlOf(form.get('address_ttl'), 'address_ttl');
+  await call.site.wait(CREATE_WINDOW_MS);
   holdIps(call, ips);
   const resource: DnsResource = { id: region.nextId('dns'), name, domainId: domain.id, addressTtl, ips };
   region.dnsResources.push(resource);
