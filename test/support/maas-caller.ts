@@ -1,0 +1,63 @@
+/** A bare MAAS caller for tests of the simulator: signs, sends a form, gives back what came. Knows no retries. */
+import { randomUUID } from 'node:crypto';
+import type { ManualClock } from './manual-clock.ts';
+
+export interface Called {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly text: string;
+  /** Parsed when it is JSON. */
+  // biome-ignore lint/suspicious/noExplicitAny: tests read what they expect and fail where it is not there
+  readonly json: any;
+}
+
+export type Caller = (
+  method: 'GET' | 'POST' | 'PUT' | 'DELETE',
+  path: string,
+  form?: Readonly<Record<string, string | readonly string[]>>,
+  signal?: AbortSignal,
+) => Promise<Called>;
+
+/** `apiKey` as MAAS shows it: consumer:token:secret. Timestamps come from `now`, milliseconds. */
+export function maasCaller(maasUrl: string, apiKey: string, now: () => number = Date.now): Caller {
+  const [consumer = '', token = '', secret = ''] = apiKey.split(':');
+  return async (method, path, form, signal) => {
+    const authorization =
+      `OAuth oauth_version="1.0", oauth_signature_method="PLAINTEXT", oauth_consumer_key="${consumer}", ` +
+      `oauth_token="${token}", oauth_signature="%26${secret}", oauth_nonce="${randomUUID()}", ` +
+      `oauth_timestamp="${Math.floor(now() / 1000)}"`;
+    const body = form === undefined ? undefined : new URLSearchParams();
+    for (const [key, value] of Object.entries(form ?? {}))
+      for (const item of typeof value === 'string' ? [value] : value) body?.append(key, item);
+    const response = await fetch(`${maasUrl}/api/2.0/${path}`, {
+      method,
+      redirect: 'manual',
+      headers: { authorization },
+      ...(body ? { body } : {}),
+      ...(signal ? { signal } : {}),
+    });
+    const text = await response.text();
+    const isJson = response.headers.get('content-type')?.startsWith('application/json') ?? false;
+    return {
+      status: response.status,
+      headers: response.headers,
+      text,
+      json: isJson ? JSON.parse(text) : undefined,
+    };
+  };
+}
+
+/** Most steps that a call may need before the test gives up on it. */
+const MAX_STEPS = 5_000;
+
+/** Lets time pass in small steps until `work` is done. */
+export async function passUntilDone<T>(clock: ManualClock, work: Promise<T>, stepMs = 250): Promise<T> {
+  let done = false;
+  const settled = work.finally(() => {
+    done = true;
+  });
+  settled.catch(() => {});
+  for (let step = 0; step < MAX_STEPS && !done; step += 1) await clock.advance(stepMs);
+  if (!done) throw new Error('the call did not end however much time passed');
+  return settled;
+}
