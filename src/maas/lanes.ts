@@ -24,7 +24,8 @@ const QUICK_REPLIES_TO_RECOVER = 5;
 const LEAST_IN_FLIGHT = 2;
 
 export interface Lanes {
-  run<T>(lane: CallClass, signal: AbortSignal, work: () => Promise<T>): Promise<T>;
+  /** `urgent` goes before others that wait for the same slots. */
+  run<T>(lane: CallClass, urgent: boolean, signal: AbortSignal, work: () => Promise<T>): Promise<T>;
   /** Feeds the governor with how a call went. */
   felt(lane: CallClass, elapsedMs: number, healthy: boolean): void;
   readonly inFlight: number;
@@ -60,12 +61,12 @@ export function createLanes(limits: LaneLimits = DEFAULT_LANES): Lanes {
   };
 
   return {
-    async run(lane, signal, work) {
+    async run(lane, urgent, signal, work) {
       signal.throwIfAborted();
       let enter = work;
       for (const queue of route[lane].toReversed()) {
         const inner = enter;
-        enter = () => queue.add(inner, { signal });
+        enter = () => queue.add(inner, { signal, priority: urgent ? 1 : 0 });
       }
       return await enter();
     },

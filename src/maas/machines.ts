@@ -97,7 +97,7 @@ export function createMachines({ caller, evidence }: MachineDeps): MaasClient['m
       const query = filterQuery(filter, some);
       const page = await caller.getEach(
         MachineWire,
-        { what: 'machines.list', lane: 'list', path: 'machines/', query },
+        { what: 'machines.list', lane: 'list', path: 'machines/', query, urgent: isSmall(filter) },
         signal,
       );
       found.push(...(some === undefined ? page : page.filter((machine) => some.includes(machine.systemId))));
@@ -404,6 +404,11 @@ function many(name: string, values: readonly (string | number)[] | undefined): P
 
 function one(name: string, value: string | number | undefined): Pairs {
   return value === undefined ? [] : [[name, String(value)]];
+}
+
+/** A list that cannot be long must not wait behind one of the whole pool. */
+function isSmall({ ids, agentName, hostnames }: MachineFilter): boolean {
+  return (ids ?? hostnames)?.length === 1 || agentName !== undefined;
 }
 
 function filterQuery(filter: MachineFilter, ids: readonly string[] | undefined): Pairs {

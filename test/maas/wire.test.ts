@@ -330,6 +330,36 @@ describe('connections', () => {
     expect(clock.pending).toBe(0);
   });
 
+  it('a body that stops half-way is left at the deadline, too', async () => {
+    let begun = false;
+    await using region = await serveScript((_seen, out) => {
+      out.writeHead(200, { 'content-type': 'application/json' });
+      out.write('[{"id": 1,');
+      begun = true;
+    });
+    const clock = new ManualClock();
+    await using client = clientOf(region, { clock, limits: { attempts: 1 } });
+    const code = codeOf(client.zones(never()));
+    while (!begun) await new Promise(setImmediate);
+    await clock.advance(61_000);
+    expect(await code).toBe('MAAS_UNREACHABLE');
+  });
+
+  it('a look for one machine goes before waiting lists of whole pools', async () => {
+    const held: (() => void)[] = [];
+    await using region = await serveScript((_seen, out) => void held.push(() => json(out, [])));
+    await using client = clientOf(region);
+    const calls = [
+      client.machines.list({ pools: ['a'] }, never()),
+      client.machines.list({ pools: ['b'] }, never()),
+      client.machines.list({ agentName: 'mine' }, never()),
+    ];
+    const pump = setInterval(() => held.shift()?.(), 1);
+    await Promise.all(calls);
+    clearInterval(pump);
+    expect(region.seen.map((seen) => seen.query.toString())).toEqual(['pool=a', 'agent_name=mine', 'pool=b']);
+  });
+
   it('an abort ends the call with its own reason, in the queue and in flight', async () => {
     await using region = await serveScript(() => {});
     await using client = clientOf(region);
