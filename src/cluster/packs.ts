@@ -79,8 +79,7 @@ function checkValue(parameter: Parameter, value: PackValue, field: string): Pack
     case 'string': {
       const text = String(value);
       if (text.length > MAX_VALUE_CHARS) refuse(`is longer than ${MAX_VALUE_CHARS} characters`);
-      // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-      return /[\u0000-\u001f\u007f]/.test(text) ? refuse('must not contain control characters') : text;
+      return /\p{Cc}/u.test(text) ? refuse('must not contain control characters') : text;
     }
   }
 }

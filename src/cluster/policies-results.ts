@@ -36,8 +36,8 @@ export function readCisResult(log: unknown): CisResult | undefined {
       for (const result of list(group['results']))
         if (result['status'] === 'FAIL' && failed.length < MAX_FINDINGS)
           failed.push({
-            id: String(result['test_number'] ?? ''),
-            text: String(result['test_desc'] ?? '').slice(0, 300),
+            id: text(result['test_number']),
+            text: text(result['test_desc']).slice(0, 300),
           });
   return {
     pass: count(totals['total_pass']),
@@ -67,7 +67,7 @@ export function readVulnerabilityResult(log: unknown): VulnerabilityResult | und
     for (const result of list(resource['Results'])) {
       images += 1;
       for (const finding of list(result['Vulnerabilities'])) {
-        const severity = String(finding['Severity'] ?? 'UNKNOWN').toLowerCase();
+        const severity = text(finding['Severity']).toLowerCase();
         severities[severity] = (severities[severity] ?? 0) + 1;
       }
     }
@@ -97,6 +97,10 @@ function record(value: unknown): Fields | undefined {
 
 function list(value: unknown): Fields[] {
   return Array.isArray(value) ? value.map(record).filter((entry) => entry !== undefined) : [];
+}
+
+function text(value: unknown): string {
+  return typeof value === 'string' ? value : '';
 }
 
 function count(value: unknown): number {

@@ -4,7 +4,7 @@
  */
 import { PcgError } from '../base/errors.ts';
 import type { KubeClient, KubeObject } from './client.ts';
-import { asRecord, readStatus, statusError } from './errors.ts';
+import { asRecord, asText, readStatus, statusError } from './errors.ts';
 
 /** After this time without success the node is emptied by force (`force: true`); a default, not a rule. */
 export const DRAIN_TIMEOUT_MS = 15 * 60 * 1000;
@@ -133,7 +133,7 @@ function daemonSetOf(pod: KubeObject): string | undefined {
   const owner = owners
     .map(asRecord)
     .find((entry) => entry['controller'] === true && entry['kind'] === 'DaemonSet');
-  return owner === undefined ? undefined : `${pod.metadata.namespace}/${String(owner['name'])}`;
+  return owner === undefined ? undefined : `${pod.metadata.namespace}/${asText(owner['name'])}`;
 }
 
 async function existingDaemonSets(client: KubeClient, pods: readonly KubeObject[], signal: AbortSignal) {

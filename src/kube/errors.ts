@@ -23,11 +23,15 @@ export function readStatus(body: unknown): KubeStatus {
   const causes = Array.isArray(details['causes']) ? details['causes'] : [];
   const retry = details['retryAfterSeconds'];
   return {
-    message: text(status['message']).slice(0, MAX_MESSAGE_CHARS),
-    reason: text(status['reason']),
+    message: asText(status['message']).slice(0, MAX_MESSAGE_CHARS),
+    reason: asText(status['reason']),
     causes: causes.slice(0, 20).map((cause: unknown) => {
       const entry = asRecord(cause);
-      return { reason: text(entry['reason']), field: text(entry['field']), message: text(entry['message']) };
+      return {
+        reason: asText(entry['reason']),
+        field: asText(entry['field']),
+        message: asText(entry['message']),
+      };
     }),
     retryAfterSeconds: typeof retry === 'number' && Number.isFinite(retry) && retry > 0 ? retry : undefined,
   };
@@ -128,6 +132,7 @@ export function asRecord(value: unknown): Record<string, unknown> {
     : {};
 }
 
-function text(value: unknown): string {
-  return typeof value === 'string' ? value : '';
+/** The text, or `otherwise` for anything else that a server may have put there. */
+export function asText(value: unknown, otherwise = ''): string {
+  return typeof value === 'string' ? value : otherwise;
 }

@@ -7,7 +7,7 @@ import type { Dispatcher } from 'undici';
 import { type Clock, withDeadline } from '../base/clock.ts';
 import { PcgError } from '../base/errors.ts';
 import { createDispatcher, type TlsIdentity } from './dispatcher.ts';
-import { asRecord, networkError } from './errors.ts';
+import { asRecord, asText, networkError } from './errors.ts';
 import { judgeRemoval, type MemberView, nextLeader } from './quorum.ts';
 import { readLines } from './watch.ts';
 
@@ -134,8 +134,8 @@ class GatewayEtcdClient implements EtcdClient {
     const answer = await this.#anyCall('/v3/maintenance/alarm', { action: 'GET' }, signal);
     const alarms = Array.isArray(answer['alarms']) ? answer['alarms'] : [];
     return alarms.map(asRecord).map((alarm) => ({
-      memberId: String(alarm['memberID'] ?? '0'),
-      alarm: String(alarm['alarm'] ?? 'NONE'),
+      memberId: asText(alarm['memberID'], '0'),
+      alarm: asText(alarm['alarm'], 'NONE'),
     }));
   }
 
@@ -175,7 +175,7 @@ class GatewayEtcdClient implements EtcdClient {
   async addLearner(peerUrl: string, signal: AbortSignal): Promise<string> {
     const body = { peerURLs: [peerUrl], isLearner: true };
     const answer = await this.#anyCall('/v3/cluster/member/add', body, signal);
-    return String(asRecord(answer['member'])['ID'] ?? '');
+    return asText(asRecord(answer['member'])['ID']);
   }
 
   async promote(id: string, signal: AbortSignal): Promise<'promoted' | 'behind'> {
@@ -237,7 +237,7 @@ class GatewayEtcdClient implements EtcdClient {
         const message = asRecord(JSON.parse(line));
         const result = asRecord(message['result']);
         if (message['error'] !== undefined) throw callError(200, message['error'], 'snapshot');
-        complete = String(result['remaining_bytes'] ?? '0') === '0';
+        complete = asText(result['remaining_bytes'], '0') === '0';
         if (typeof result['blob'] === 'string') yield Buffer.from(result['blob'], 'base64');
       }
       if (!complete) throw unreachable('the snapshot ended early', undefined);
@@ -303,7 +303,7 @@ class GatewayEtcdClient implements EtcdClient {
 function readMembers(answer: Record<string, unknown>): EtcdMember[] {
   const members = Array.isArray(answer['members']) ? answer['members'] : [];
   return members.map(asRecord).map((member) => ({
-    id: String(member['ID'] ?? '0'),
+    id: asText(member['ID'], '0'),
     name: typeof member['name'] === 'string' ? member['name'] : '',
     peerUrls: texts(member['peerURLs']),
     clientUrls: texts(member['clientURLs']),
@@ -315,7 +315,7 @@ function callError(status: number, answer: unknown, what: string): PcgError {
   const { code, message, error } = asRecord(answer);
   return new PcgError(
     'KUBE_UNREACHABLE',
-    `${what}: ${String(message ?? error ?? `HTTP ${status}`).slice(0, 300)}`,
+    `${what}: ${asText(message, asText(error, `HTTP ${status}`)).slice(0, 300)}`,
     {
       details: { status, ...(typeof code === 'number' ? { grpcCode: code } : {}) },
     },

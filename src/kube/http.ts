@@ -9,7 +9,7 @@ import { PcgError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { KubeClient, KubeObject, KubeRequest, KubeTarget, WatchEvent } from './client.ts';
 import { createDispatcher } from './dispatcher.ts';
-import { asRecord, networkError, readStatus, statusError } from './errors.ts';
+import { asRecord, asText, networkError, readStatus, statusError } from './errors.ts';
 import { collectionPath, Discovery, objectPath } from './resources.ts';
 import { readWatch } from './watch.ts';
 
@@ -138,8 +138,8 @@ class HttpKubeClient implements KubeClient {
       const body = asRecord(answer.body);
       const metadata = asRecord(body['metadata']);
       items.push(...readItems(body));
-      next = typeof metadata['continue'] === 'string' ? metadata['continue'] : '';
-      if (next === '') return { items, resourceVersion: String(metadata['resourceVersion'] ?? '') };
+      next = asText(metadata['continue']);
+      if (next === '') return { items, resourceVersion: asText(metadata['resourceVersion']) };
     }
   }
 

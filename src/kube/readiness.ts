@@ -1,6 +1,6 @@
 /** When an applied object has done what it is for. Pure: reads status fields only. */
 import type { KubeObject } from './client.ts';
-import { asRecord } from './errors.ts';
+import { asRecord, asText } from './errors.ts';
 
 export type Readiness =
   | { readonly kind: 'ready' }
@@ -44,7 +44,7 @@ export function judgeReadiness(object: KubeObject): Readiness {
     }
     case 'Job': {
       if (condition(status, 'Failed')?.['status'] === 'True')
-        return { kind: 'failed', why: String(condition(status, 'Failed')?.['message'] ?? 'the job failed') };
+        return { kind: 'failed', why: asText(condition(status, 'Failed')?.['message'], 'the job failed') };
       return condition(status, 'Complete')?.['status'] === 'True'
         ? READY
         : waiting('the job has not completed');

@@ -5,7 +5,7 @@
 import type { Clock } from '../base/clock.ts';
 import { PcgError } from '../base/errors.ts';
 import type { KubeObject, WatchEvent } from './client.ts';
-import { asRecord, networkError, statusError } from './errors.ts';
+import { asRecord, asText, networkError, statusError } from './errors.ts';
 
 /** Servers close after this time, spread so that all watches of a gateway do not return at once. */
 const MIN_TIMEOUT_SECONDS = 300;
@@ -122,7 +122,7 @@ function parseEvent(line: string, what: string): WatchEvent | undefined {
     case 'BOOKMARK':
       return {
         type: 'BOOKMARK',
-        resourceVersion: String(asRecord(object['metadata'])['resourceVersion'] ?? ''),
+        resourceVersion: asText(asRecord(object['metadata'])['resourceVersion']),
       };
     case 'ERROR':
       throw statusError(typeof object['code'] === 'number' ? object['code'] : 500, object, what);

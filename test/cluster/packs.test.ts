@@ -62,7 +62,7 @@ describe('a pack', () => {
     const evil = '"}\\nkind: ClusterRoleBinding # ${count}';
     const [object, ...rest] = renderPack(pack(CONFIG, { parameters: PARAMETERS }), { word: evil }, FACTS);
     expect(rest).toEqual([]);
-    expect((object?.['data'] as Record<string, string>)['text']).toBe(`a ${evil} b ${evil}`);
+    expect((object?.['data'] as Record<string, string> | undefined)?.['text']).toBe(`a ${evil} b ${evil}`);
     const newline = problem(() =>
       renderPack(pack(CONFIG, { parameters: PARAMETERS }), { word: 'a\nb' }, FACTS),
     );

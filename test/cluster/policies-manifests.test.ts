@@ -23,12 +23,12 @@ import { startApiDouble } from '../support/api-server.ts';
 const run = { id: 'run-1' };
 const signal = new AbortController().signal;
 
-function podSpec(job: KubeObject | undefined) {
-  return (
-    job?.['spec'] as {
-      template: { spec: Record<string, unknown> & { containers: Record<string, unknown>[] } };
-    }
-  ).template.spec;
+interface JobSpec {
+  template: { spec: Record<string, unknown> & { containers: { command?: string[] }[] } };
+}
+
+function podSpec(job: KubeObject) {
+  return (job['spec'] as JobSpec).template.spec;
 }
 
 function backups(changes: Record<string, unknown>) {
@@ -70,7 +70,7 @@ describe('policy Jobs', () => {
   it('hold shell that a shell can read', () => {
     for (const job of [patchJob(run, 'n'), rebootJob(run, 'n')]) {
       const [container] = podSpec(job).containers;
-      const [, , script] = container?.['command'] as string[];
+      const [, , script] = container?.command ?? [];
       expect(spawnSync('sh', ['-n'], { input: script ?? '', encoding: 'utf8' })).toMatchObject({
         status: 0,
         stderr: '',

@@ -170,7 +170,7 @@ describe('user-data', () => {
       const { files } = readCloudConfig(renderUserData(nodeInput(kind, await testPki(), { spec })));
       const documents = yamlDocuments(files.get(path)?.content ?? '');
       const holder = documents.find((document) => 'nodeRegistration' in document);
-      return (holder?.['nodeRegistration'] as { taints: unknown }).taints;
+      return (holder?.['nodeRegistration'] as { taints: unknown } | undefined)?.taints;
     };
     expect(await taints('init', '/run/kubeadm/kubeadm.yaml')).toEqual([]);
     expect(await taints('worker', '/run/kubeadm/kubeadm-join-config.yaml')).toEqual([

@@ -65,7 +65,6 @@ async function applyAgainst(answers: { status: number; body?: unknown }[]) {
   const clock = new ManualClock();
   await using connection = createKubeClient(server.target, { clock, log: silentLog });
   const { client, pass } = quietClient(connection, clock);
-  let settled = false;
   const started = clock.monotonic();
   const applying = applyObjects(
     client,
@@ -76,11 +75,12 @@ async function applyAgainst(answers: { status: number; body?: unknown }[]) {
     () => 'applied',
     (error: unknown) => error as PcgError,
   );
-  void applying.finally(() => {
-    settled = true;
-  });
-  for (let round = 0; !settled && round < 1_000; round += 1) await pass(500, 500);
-  return { outcome: await applying, requests, elapsedMs: clock.monotonic() - started };
+  let outcome: string | PcgError = 'pending';
+  for (let round = 0; outcome === 'pending' && round < 1_000; round += 1) {
+    await pass(500, 500);
+    outcome = await Promise.race([applying, Promise.resolve('pending')]);
+  }
+  return { outcome, requests, elapsedMs: clock.monotonic() - started };
 }
 
 describe('applying patiently', () => {

@@ -3,7 +3,7 @@ import { judgeAddition, judgeRemoval, majority, type MemberView, nextLeader } fr
 
 /** `+` healthy voter, `-` dead voter, `l` learner; ids are positions. */
 function members(picture: string): MemberView[] {
-  return [...picture].map((mark, index) => ({
+  return picture.split('').map((mark, index) => ({
     id: String(index),
     name: `cp-${index}`,
     peerUrls: [`https://10.0.0.${index}:2380`],

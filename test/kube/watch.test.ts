@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { PcgError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
 import type { WatchEvent } from '../../src/kube/client.ts';
@@ -126,7 +126,7 @@ describe('a watch', () => {
     const clock = new ManualClock();
     await using client = createKubeClient(server.target, { clock, log: silentLog });
     for await (const event of client.watch('/api/v1/pods', '1', signal)) if (event.type === 'ADDED') break;
-    while (open > 0) await clock.settle();
+    await vi.waitFor(() => expect(open).toBe(0));
     const stop = new AbortController();
     const events = client.watch('/api/v1/pods', '1', stop.signal)[Symbol.asyncIterator]();
     await events.next();

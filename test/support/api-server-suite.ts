@@ -81,7 +81,7 @@ export function apiServerSuite(start: () => Promise<TestApiServer>): void {
       '/api/v1/namespaces/kube-flannel/configmaps/kube-flannel-cfg',
       signal,
     );
-    expect((config?.['data'] as Record<string, string>)['net-conf.json']).toContain(
+    expect((config?.['data'] as Record<string, string> | undefined)?.['net-conf.json']).toContain(
       '"Network": "10.50.0.0/16"',
     );
     await applyObjects(server.client, objects, { ...applying, force: false }, signal);
@@ -166,7 +166,7 @@ export function apiServerSuite(start: () => Promise<TestApiServer>): void {
     const applied = await applyObjects(server.client, [widget, namespace('tools'), crd], applying, signal);
     expect(applied.map((object) => object.kind)).toEqual(['Namespace', 'CustomResourceDefinition', 'Widget']);
     const stored = await server.client.get('/apis/pcg.example/v1/namespaces/tools/widgets/w', signal);
-    expect((stored?.['spec'] as { deep: unknown }).deep).toMatchObject({ list: [1, {}] });
+    expect((stored?.['spec'] as { deep: unknown } | undefined)?.deep).toMatchObject({ list: [1, {}] });
     const kind = (applied[1] as KubeObject)['spec'] as { versions: { schema: unknown }[] };
     expect(JSON.stringify(kind.versions)).toContain('x-kubernetes-preserve-unknown-fields');
   });
@@ -455,7 +455,7 @@ export function apiServerSuite(start: () => Promise<TestApiServer>): void {
       tier: 'gold',
       'node-role.kubernetes.io/storage': '',
     });
-    const taints = (node?.['spec'] as { taints: { key: string }[] }).taints;
+    const taints = (node?.['spec'] as { taints: { key: string }[] } | undefined)?.taints;
     expect(taints).toEqual(
       expect.arrayContaining([
         expect.objectContaining(foreign),
@@ -467,7 +467,9 @@ export function apiServerSuite(start: () => Promise<TestApiServer>): void {
     expect(after?.metadata.labels).not.toHaveProperty('tier');
     expect(after?.metadata.labels).toHaveProperty(['kubernetes.io/hostname']);
     expect(
-      ((after?.['spec'] as { taints: { key: string }[] }).taints ?? []).map((taint) => taint.key),
+      ((after?.['spec'] as { taints?: { key: string }[] } | undefined)?.taints ?? []).map(
+        (taint) => taint.key,
+      ),
     ).not.toContain('gpu');
     await cordonNode(client, 'n1', true, signal);
     expect((await client.get('/api/v1/nodes/n1', signal))?.['spec']).toMatchObject({ unschedulable: true });
