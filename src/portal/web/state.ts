@@ -1,0 +1,170 @@
+/**
+ * What the page knows: signals filled by the API and kept fresh by the event stream. The page redraws from
+ * this state and infers nothing.
+ */
+import { computed, effect, signal } from '@preact/signals';
+import type { Role } from '../../contract/api.ts';
+import type { CloudAccount } from '../../contract/cloud-account.ts';
+import type { Cluster } from '../../contract/cluster.ts';
+import type { Event } from '../../contract/events.ts';
+import type { Gateway } from '../../contract/gateway.ts';
+import type { Profile } from '../../contract/profile.ts';
+import { api, whenSignedOut } from './api.ts';
+
+export interface PairingCode {
+  readonly id: string;
+  readonly gatewayId: string;
+  readonly gatewayName: string;
+  readonly state: 'open' | 'paired' | 'expired' | 'revoked' | 'locked';
+  readonly expiresAt: string;
+}
+export type FeedEvent = Event & { id: number; gateway: string };
+export type Me = { email: string; role: Role };
+
+/** undefined: not known yet. null: signed out. */
+export const me = signal<Me | null | undefined>(undefined);
+export const clusters = signal<Cluster[] | undefined>(undefined);
+export const deletedClusters = signal<Cluster[] | undefined>(undefined);
+export const gateways = signal<Gateway[] | undefined>(undefined);
+export const accounts = signal<CloudAccount[] | undefined>(undefined);
+export const profiles = signal<Profile[] | undefined>(undefined);
+export const codes = signal<ReadonlyMap<string, PairingCode>>(new Map());
+/** Events of the cluster that is open, oldest first. */
+export const clusterEvents = signal<FeedEvent[]>([]);
+export const openCluster = signal<Cluster | undefined>(undefined);
+/** The stream: what is shown may be old while it is away. */
+export const live = signal<'connecting' | 'live' | 'away'>('connecting');
+/** Portal time minus browser time, milliseconds: countdowns follow the portal's clock. */
+export const clockOffset = signal(0);
+
+const tick = signal(Date.now());
+setInterval(() => {
+  tick.value = Date.now();
+}, 1000);
+/** Portal time, redrawn every second. */
+export const now = computed(() => tick.value + clockOffset.value);
+
+export const canWrite = computed(() => me.value?.role !== 'viewer');
+export const isTenantAdmin = computed(() => me.value?.role === 'tenant-admin');
+
+export const theme = signal<'system' | 'light' | 'dark'>(readTheme());
+effect(() => {
+  document.documentElement.dataset['theme'] = theme.value;
+  localStorage.setItem('pcg-theme', theme.value);
+});
+function readTheme(): 'system' | 'light' | 'dark' {
+  const stored = localStorage.getItem('pcg-theme');
+  return stored === 'light' || stored === 'dark' ? stored : 'system';
+}
+
+type List<T> = { items: T[] };
+
+export async function loadMe(): Promise<void> {
+  try {
+    me.value = await api<Me>('GET', '/me');
+  } catch {
+    me.value = null;
+  }
+}
+whenSignedOut(() => {
+  me.value = null;
+});
+
+export async function loadLists(): Promise<void> {
+  const [clusterList, gatewayList, accountList, profileList] = await Promise.all([
+    api<List<Cluster>>('GET', '/clusters'),
+    api<List<Gateway>>('GET', '/gateways'),
+    api<List<CloudAccount>>('GET', '/cloud-accounts'),
+    api<List<Profile>>('GET', '/profiles'),
+  ]);
+  clusters.value = clusterList.items;
+  gateways.value = gatewayList.items;
+  accounts.value = accountList.items;
+  profiles.value = profileList.items;
+}
+
+export async function loadDeleted(): Promise<void> {
+  deletedClusters.value = (await api<List<Cluster>>('GET', '/clusters?deleted=72h')).items;
+}
+
+/** Follows everything, or one cluster in detail. Call the result to stop. */
+export function follow(clusterId: string | undefined): () => void {
+  let source: EventSource | undefined;
+  let retry: ReturnType<typeof setTimeout> | undefined;
+  let last = 0;
+  let stopped = false;
+  const connect = () => {
+    // Events of one cluster are replayed from the first; the portal remembers the place by their ids.
+    const query = clusterId === undefined ? '' : `?cluster=${clusterId}&after=${last}`;
+    source = new EventSource(`/api/v1/feed${query}`);
+    const on = <T>(type: string, handle: (data: T, id: string) => void) =>
+      source?.addEventListener(type, (message) => handle(JSON.parse(message.data) as T, message.lastEventId));
+    on<{ now: number }>('hello', (hello) => {
+      clockOffset.value = hello.now - Date.now();
+      live.value = 'live';
+      void refresh(clusterId);
+    });
+    on<FeedEvent>('event', (event) => {
+      if (event.id <= last) return;
+      last = event.id;
+      if (clusterId !== undefined) clusterEvents.value = [...clusterEvents.value, event];
+    });
+    on<Cluster>('cluster', (cluster) => {
+      if (clusterId !== undefined) openCluster.value = cluster;
+      else applyCluster(cluster);
+    });
+    on<Gateway>('gateway', (gateway) => {
+      gateways.value = replace(gateways.value, gateway);
+    });
+    on<PairingCode>('pairing-code', (code) => {
+      codes.value = new Map(codes.value).set(code.id, code);
+    });
+    on('account', () => void loadAccounts());
+    on<{ kind: string; id: string }>('gone', ({ kind, id }) => {
+      if (kind === 'gateway') gateways.value = gateways.value?.filter((gateway) => gateway.id !== id);
+    });
+    on('reset', () => void refresh(clusterId));
+    source.onerror = () => {
+      live.value = 'away';
+      // The browser resumes by itself unless the answer was an error.
+      if (source?.readyState !== EventSource.CLOSED || stopped) return;
+      retry = setTimeout(() => {
+        void loadMe().then(() => me.value && !stopped && connect());
+      }, 3000);
+    };
+  };
+  connect();
+  return () => {
+    stopped = true;
+    clearTimeout(retry);
+    source?.close();
+  };
+}
+
+async function refresh(clusterId: string | undefined): Promise<void> {
+  try {
+    if (clusterId === undefined) await loadLists();
+    else openCluster.value = await api<Cluster>('GET', `/clusters/${clusterId}`);
+  } catch {
+    // The stream says when the portal is back; then it is read again.
+  }
+}
+
+async function loadAccounts(): Promise<void> {
+  accounts.value = (await api<List<CloudAccount>>('GET', '/cloud-accounts')).items;
+}
+
+function applyCluster(cluster: Cluster): void {
+  if (cluster.deletedAt === undefined) {
+    clusters.value = replace(clusters.value, cluster);
+    return;
+  }
+  clusters.value = clusters.value?.filter(({ id }) => id !== cluster.id);
+  if (deletedClusters.value) deletedClusters.value = replace(deletedClusters.value, cluster);
+}
+
+function replace<T extends { id: string }>(list: T[] | undefined, item: T): T[] | undefined {
+  if (!list) return list;
+  const at = list.findIndex(({ id }) => id === item.id);
+  return at < 0 ? [...list, item] : list.with(at, item);
+}
