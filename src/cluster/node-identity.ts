@@ -8,9 +8,3 @@ export const LABEL_POOL = 'pcg.internal/pool';
 export function providerId(zone: string, systemId: string): string {
   return `maas:///${encodeURIComponent(zone)}/${systemId}`;
 }
-
-/** The system id of a provider id of ours, else undefined. */
-export function systemIdOf(id: unknown): string | undefined {
-  if (typeof id !== 'string') return undefined;
-  return /^maas:\/\/\/[^/]*\/([^/]+)$/.exec(id)?.[1];
-}

@@ -10,8 +10,8 @@ import type { KubeObject } from '../kube/client.ts';
 export const POLICY_NAMESPACE = 'pcg-policies';
 export const VELERO_NAMESPACE = 'velero';
 /** Which policy and which run a Job belongs to. */
-export const LABEL_POLICY = 'pcg.internal/policy';
-export const LABEL_RUN = 'pcg.internal/run';
+const LABEL_POLICY = 'pcg.internal/policy';
+const LABEL_RUN = 'pcg.internal/run';
 
 export const POLICY_IMAGES = {
   /** Only its shell and nsenter are used; everything else is the node's own. */
@@ -297,25 +297,6 @@ export function backupNow(backups: Backups, run: PolicyRun): KubeObject {
       labels: { [LABEL_POLICY]: 'backup', [LABEL_RUN]: run.id },
     },
     spec: backupSpec(backups),
-  };
-}
-
-/** Brings a backup back, in this or another cluster that reads the same bucket. */
-export function restoreObject(
-  run: PolicyRun,
-  backupName: string,
-  namespaces: readonly string[] = ['*'],
-): KubeObject {
-  return {
-    apiVersion: 'velero.io/v1',
-    kind: 'Restore',
-    metadata: { name: `pcg-${run.id}`, namespace: VELERO_NAMESPACE },
-    spec: {
-      backupName,
-      includedNamespaces: [...namespaces],
-      restorePVs: true,
-      existingResourcePolicy: 'none',
-    },
   };
 }
 

@@ -13,8 +13,6 @@ export interface BootstrapToken {
 
 /** Long enough for the slowest normal deployment (30 min in MAAS) and the join after it. */
 export const TOKEN_TTL_MS = 60 * 60 * 1000;
-/** Extended when less than this is left. */
-export const TOKEN_REFRESH_BELOW_MS = 20 * 60 * 1000;
 
 const ALPHABET = 'abcdefghijklmnopqrstuvwxyz0123456789';
 const GROUP = 'system:bootstrappers:kubeadm:default-node-token';

@@ -6,12 +6,8 @@ import { PcgError } from '../base/errors.ts';
 import type { KubeClient, KubeObject } from './client.ts';
 import { asRecord, asText, readStatus, statusError } from './errors.ts';
 
-/** After this time without success the node is emptied by force (`force: true`); a default, not a rule. */
-export const DRAIN_TIMEOUT_MS = 15 * 60 * 1000;
 /** Pause between passes. */
 export const DRAIN_PAUSE_MS = 10_000;
-/** Detaching volumes is waited for this long; the machine goes anyway after it. */
-export const VOLUME_DETACH_TIMEOUT_MS = 5 * 60 * 1000;
 /** Evictions under way at once: enough to be quick, few enough not to flood admission webhooks. */
 const PARALLEL_EVICTIONS = 8;
 /** Nobody on an unreachable node can end a pod gracefully. */
@@ -29,6 +25,7 @@ export interface DrainOptions {
   readonly nowMs: number;
 }
 
+/** A pod; a volume attachment has the namespace `volumeattachments`. */
 export interface PodName {
   readonly namespace: string;
   readonly name: string;
@@ -53,7 +50,9 @@ export type BlockReason =
   /** The pod asked to be waited for. */
   | 'wait-completed'
   /** The API server is busy. */
-  | 'throttled';
+  | 'throttled'
+  /** The pods are gone, but a storage driver still has a volume of theirs on this node. */
+  | 'volume-attached';
 
 /** One pass over all pods of `nodeName`. Throws typed errors when the API server itself fails. */
 export async function drainPass(
@@ -85,21 +84,25 @@ export async function drainPass(
       else blocked.push({ ...nameOf(pod), ...result });
     }
   }
+  // On a lost node nobody detaches; by force nobody waits.
+  if (leaving.length === 0 && blocked.length === 0 && !options.unreachable && !options.force)
+    blocked.push(...(await attachedVolumes(client, nodeName, signal)));
   return leaving.length === 0 && blocked.length === 0
     ? { kind: 'drained' }
     : { kind: 'draining', leaving, blocked };
 }
 
-/** Volumes that are still attached to the node; empty = the machine can go without hurting storage. */
-export async function attachedVolumes(
-  client: KubeClient,
-  nodeName: string,
-  signal: AbortSignal,
-): Promise<string[]> {
+/** A machine that goes with volumes attached makes their next user wait for minutes. */
+async function attachedVolumes(client: KubeClient, nodeName: string, signal: AbortSignal) {
   const { items } = await client.list('/apis/storage.k8s.io/v1/volumeattachments', signal);
   return items
     .filter((item) => asRecord(item['spec'])['nodeName'] === nodeName)
-    .map((item) => item.metadata.name);
+    .map((item) => ({
+      namespace: 'volumeattachments',
+      name: item.metadata.name,
+      reason: 'volume-attached' as const,
+      message: `volume ${asText(asRecord(asRecord(item['spec'])['source'])['persistentVolumeName'], 'of a pod')} is still attached`,
+    }));
 }
 
 type PodVerdict = 'ignore' | 'evict' | 'leaving' | 'wait';

@@ -25,7 +25,11 @@ const CLUSTER_SCOPED: Record<string, Record<string, string>> = {
   },
   'apiregistration.k8s.io/v1': { APIService: 'apiservices' },
   'scheduling.k8s.io/v1': { PriorityClass: 'priorityclasses' },
-  'storage.k8s.io/v1': { StorageClass: 'storageclasses', CSIDriver: 'csidrivers' },
+  'storage.k8s.io/v1': {
+    StorageClass: 'storageclasses',
+    CSIDriver: 'csidrivers',
+    VolumeAttachment: 'volumeattachments',
+  },
   'networking.k8s.io/v1': { IngressClass: 'ingressclasses' },
   'node.k8s.io/v1': { RuntimeClass: 'runtimeclasses' },
 };

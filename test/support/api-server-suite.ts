@@ -326,6 +326,29 @@ export function apiServerSuite(start: () => Promise<TestApiServer>): void {
     expect(silent).toEqual({ kind: 'drained' });
   });
 
+  it('counts a node as drained only when storage has let go of it', async () => {
+    await using server = await start();
+    const { client } = server;
+    await client.create(
+      {
+        apiVersion: 'storage.k8s.io/v1',
+        kind: 'VolumeAttachment',
+        metadata: { name: 'csi-1' },
+        spec: { attacher: 'csi.example', nodeName: 'n1', source: { persistentVolumeName: 'pv-1' } },
+      },
+      signal,
+    );
+    const calm = { unreachable: false, force: false, nowMs: Date.now() };
+    expect(await drainPass(client, 'n1', calm, signal)).toMatchObject({
+      kind: 'draining',
+      blocked: [{ name: 'csi-1', reason: 'volume-attached', message: 'volume pv-1 is still attached' }],
+    });
+    expect(await drainPass(client, 'n1', { ...calm, unreachable: true }, signal)).toEqual({
+      kind: 'drained',
+    });
+    expect(await drainPass(client, 'n2', calm, signal)).toEqual({ kind: 'drained' });
+  });
+
   it('names a pod that two budgets claim as misconfigured', async () => {
     await using server = await start();
     const { client } = server;

@@ -18,6 +18,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe } from 'vitest';
+import { findProgram } from './needs.ts';
 import { readCloudConfig } from './node-input.ts';
 
 /** Programs that the script calls and that must never be the real ones. */
@@ -91,7 +92,8 @@ export const CONTAINERD_DEFAULTS = {
 };
 
 const isolation = process.getuid?.() === 0 ? ['--mount', '--net'] : ['--map-root-user', '--mount', '--net'];
-const isolated = spawnSync('unshare', [...isolation, 'true']).status === 0;
+const UNSHARE = findProgram('unshare') ?? '/usr/bin/unshare';
+const isolated = spawnSync(UNSHARE, [...isolation, 'true']).status === 0;
 
 /** \`describe\` for suites that enter such a root; they need user or root rights to make namespaces. */
 export function describeIsolated(title: string, body: () => void): void {
@@ -181,7 +183,7 @@ export async function createBootstrapRoot(
         mount --bind /etc/alternatives "$1/etc/alternatives" # awk is a link into it
         mount --rbind /dev "$1/dev" && mount --rbind /proc "$1/proc"
         exec chroot "$1" /usr/local/sbin/pcg-bootstrap`;
-      const ran = spawnSync('unshare', [...isolation, '--', 'bash', '-c', enter, 'enter', root], {
+      const ran = spawnSync(UNSHARE, [...isolation, '--', 'bash', '-c', enter, 'enter', root], {
         encoding: 'utf8',
         timeout: 60_000,
       });
