@@ -5,7 +5,8 @@
  */
 import { PcgError } from '../base/errors.ts';
 import type { BootImage, Machine, Subnet, SubnetStatistics } from './client.ts';
-import { type MaasFailure, toError } from './errors.ts';
+import { toError } from './errors.ts';
+import type { MaasFailure } from './failure.ts';
 
 const ASKED = { what: 'machines.deploy', method: 'POST' } as const;
 

@@ -4,7 +4,7 @@
  */
 import type { MaasClient, MaasEvent } from './client.ts';
 import type { Pairs } from './http.ts';
-import { IDS_PER_REQUEST } from './machines.ts';
+import { IDS_PER_REQUEST } from './read-machines.ts';
 import type { Caller } from './retry.ts';
 import { EventsWire } from './schema.ts';
 

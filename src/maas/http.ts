@@ -7,11 +7,13 @@ import { getCACertificates } from 'node:tls';
 import { Agent, type Dispatcher, request } from 'undici';
 import { type Clock, DeadlineError, withDeadline } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
-import { type BodyClass, classifyReply, type MaasFailure, type MaasReply } from './errors.ts';
-import { createElementCutter } from './json-elements.ts';
+import { classifyReply, type MaasFailure, type MaasReply } from './failure.ts';
+import { readBody, readElements } from './http-body.ts';
 import type { CallClass, Lanes } from './lanes.ts';
 import type { Redact } from './redact.ts';
+import { toReply } from './reply.ts';
 import type { Signer } from './sign.ts';
+import { transportFailure } from './transport.ts';
 
 export type Pairs = readonly (readonly [name: string, value: string])[];
 
@@ -219,111 +221,4 @@ function urlOf(apiUrl: string, call: MaasCall): string {
     ? `?${new URLSearchParams(call.query.map(([k, v]) => [k, v])).toString()}`
     : '';
   return `${apiUrl}${call.path}${query}`;
-}
-
-interface ReadBody {
-  readonly text: string;
-  readonly bytes: number;
-  readonly truncated: boolean;
-  readonly elements?: readonly unknown[];
-}
-
-/** Reads an array element by element; what is not one comes back without elements. */
-async function readElements(
-  body: AsyncIterable<Uint8Array>,
-  limit: number,
-  element: (value: unknown) => unknown,
-): Promise<ReadBody> {
-  const cutter = createElementCutter();
-  const elements: unknown[] = [];
-  let bytes = 0;
-  for await (const chunk of body) {
-    bytes += chunk.byteLength;
-    if (bytes > limit) return { text: '', bytes, truncated: true };
-    try {
-      for (const text of cutter.feed(chunk)) elements.push(element(JSON.parse(text)));
-    } catch {
-      return { text: '', bytes, truncated: false };
-    }
-  }
-  return { text: '', bytes, truncated: false, ...(cutter.complete ? { elements } : {}) };
-}
-
-/** Reads up to `limit` bytes; with `tail` the last ones are kept and the rest is forgotten. */
-async function readBody(body: AsyncIterable<Uint8Array>, limit: number, tail: boolean): Promise<ReadBody> {
-  const chunks: Uint8Array[] = [];
-  let kept = 0;
-  let bytes = 0;
-  for await (const chunk of body) {
-    bytes += chunk.byteLength;
-    chunks.push(chunk);
-    kept += chunk.byteLength;
-    if (tail) {
-      while (chunks.length > 1 && kept - (chunks[0]?.byteLength ?? 0) >= limit)
-        kept -= chunks.shift()?.byteLength ?? 0;
-    } else if (kept > limit) {
-      return { text: Buffer.concat(chunks).subarray(0, limit).toString('utf8'), bytes, truncated: true };
-    }
-  }
-  const all = Buffer.concat(chunks);
-  const text = tail && all.byteLength > limit ? all.subarray(all.byteLength - limit) : all;
-  return { text: text.toString('utf8'), bytes, truncated: tail && bytes > limit };
-}
-
-function toReply(response: Dispatcher.ResponseData, read: ReadBody, elapsedMs: number): MaasReply {
-  const header = (name: string): string | undefined => {
-    const value = response.headers[name];
-    return Array.isArray(value) ? value[0] : value;
-  };
-  return {
-    status: response.statusCode,
-    bodyClass: bodyClassOf(header('content-type'), read.text),
-    body: read.text,
-    truncated: read.truncated,
-    elements: read.elements,
-    retryAfterMs: retryAfter(header('retry-after'), header('date')),
-    location: header('location'),
-    authenticate: header('www-authenticate') !== undefined,
-    genuine: header('x-maas-api-hash') !== undefined || header('x-frame-options')?.toUpperCase() === 'DENY',
-    elapsedMs,
-  };
-}
-
-function bodyClassOf(contentType: string | undefined, body: string): BodyClass {
-  if (body === '') return 'none';
-  const type = contentType?.split(';')[0]?.trim().toLowerCase() ?? '';
-  if (type === 'application/json') return 'json';
-  if (type === 'text/plain') return 'text';
-  if (type === 'text/html') return 'html';
-  return 'other';
-}
-
-/** Seconds or an HTTP date (relative to the server's own Date). */
-function retryAfter(value: string | undefined, date: string | undefined): number | undefined {
-  if (value === undefined) return undefined;
-  if (/^\d+$/.test(value)) return Number(value) * 1000;
-  const at = Date.parse(value);
-  const from = Date.parse(date ?? '');
-  return Number.isFinite(at) && Number.isFinite(from) ? Math.max(0, at - from) : undefined;
-}
-
-/** Errors that end before a byte of the request is out. */
-const UNSENT = new Set([
-  'ECONNREFUSED',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'EADDRNOTAVAIL',
-  'UND_ERR_CONNECT_TIMEOUT',
-]);
-const TLS_ERROR =
-  /^(?:ERR_TLS|ERR_SSL|CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|HOSTNAME_MISMATCH|INVALID_CA|EPROTO)/;
-
-function transportFailure(cause: unknown): MaasFailure {
-  const code = cause instanceof Error && 'code' in cause && typeof cause.code === 'string' ? cause.code : '';
-  if (TLS_ERROR.test(code)) return { kind: 'unsent', cause, tls: true };
-  if (UNSENT.has(code)) return { kind: 'unsent', cause, tls: false };
-  if (code.startsWith('HPE_')) return { kind: 'foreign', text: 'an answer that is not HTTP' };
-  return { kind: 'lost', cause };
 }

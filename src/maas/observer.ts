@@ -11,7 +11,7 @@ import type { Log } from '../base/log.ts';
 import { Wake } from '../base/wake.ts';
 import type { MaasClient, MaasEvent, Machine } from './client.ts';
 import { createEventTail } from './event-tail.ts';
-import { IDS_PER_REQUEST } from './machines.ts';
+import { IDS_PER_REQUEST } from './read-machines.ts';
 import { createReadBatch } from './read-batch.ts';
 import { Sightings } from './sightings.ts';
 

@@ -37,11 +37,6 @@ export function statusFromNumber(value: number): MaasMachineStatus {
   return STATUS_NAMES[value] ?? 'unknown';
 }
 
-/** Number that MAAS uses for a state. */
-export function statusNumber(status: KnownStatus): number {
-  return STATUS_NAMES.indexOf(status);
-}
-
 /** States that MAAS leaves by itself; a machine in one of them is worth watching closely. */
 const MOVING: ReadonlySet<MaasMachineStatus> = new Set([
   'commissioning',
@@ -55,25 +50,4 @@ const MOVING: ReadonlySet<MaasMachineStatus> = new Set([
 
 export function isMoving(status: MaasMachineStatus): boolean {
   return MOVING.has(status);
-}
-
-/** States in which nobody holds the machine: a release has ended (or was never needed). */
-export function isReleased(status: MaasMachineStatus): boolean {
-  return status === 'ready' || status === 'new';
-}
-
-/** States that op=release accepts with an effect. Disk erasing is not one: it is aborted first. */
-const RELEASABLE: ReadonlySet<MaasMachineStatus> = new Set([
-  'allocated',
-  'reserved',
-  'broken',
-  'deploying',
-  'deployed',
-  'failed_deployment',
-  'failed_disk_erasing',
-  'failed_releasing',
-]);
-
-export function isReleasable(status: MaasMachineStatus): boolean {
-  return RELEASABLE.has(status);
 }

@@ -5,30 +5,40 @@
  * demands. What the client can never issue is counted by reason; the counts are part of the test.
  */
 import { isIP } from 'node:net';
+import { type DefaultBodyType, http, HttpResponse } from 'msw';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { PcgError } from '../../src/base/errors.ts';
 import type { MachineFilter, MaasClient } from '../../src/maas/client.ts';
 import type { MaasRestClient } from '../../src/maas/rest-client.ts';
 import { STATUS_NAMES } from '../../src/maas/status.ts';
 import { type Exchange, loadRecordings, replayable } from '../support/maas-recordings.ts';
-import {
-  clientOf,
-  json,
-  never,
-  type Seen,
-  type Script,
-  serveScript,
-  wireMachine,
-} from '../support/maas-wire.ts';
+import { clientOf, never, type Seen, serveHandlers, type Wire, wireMachine } from '../support/maas-wire.ts';
 
 const API = '/MAAS/api/2.0/';
+
+/** Headers that a client can learn from; the others belong to the connection. */
+const REPLAYED_HEADERS = new Set([
+  'content-type',
+  'retry-after',
+  'location',
+  'www-authenticate',
+  'x-maas-api-hash',
+  'x-frame-options',
+]);
+
+type Asked = Pick<Seen, 'method' | 'path' | 'query'>;
+
+function seenOf(request: Request): Asked {
+  const url = new URL(request.url);
+  return { method: request.method, path: url.pathname.replace(API, ''), query: url.searchParams };
+}
 
 interface Replay {
   /** Name of the client's call. */
   readonly call: string;
   readonly make: (client: MaasRestClient) => Promise<unknown>;
   /** The request that carries the recorded answer; others are the client's own looking around. */
-  readonly isIt: (seen: Seen) => boolean;
+  readonly isIt: (seen: Asked) => boolean;
 }
 type Mapped =
   | { readonly kind: 'replay'; readonly replay: Replay }
@@ -285,7 +295,7 @@ function aliasOf(op: string | null): string | null {
 }
 
 /** What the client may look at besides: as empty as a region can be, in the state that the recording names. */
-function lookAround(exchange: Exchange, seen: Seen, created: boolean): unknown {
+function lookAround(exchange: Exchange, seen: Asked, created: boolean): DefaultBodyType {
   const id = /^machines\/([a-z0-9]{6})\/$/.exec(seen.path)?.[1];
   if (id !== undefined) return wireMachine(id, statusBefore(exchange));
   switch (seen.path) {
@@ -410,31 +420,29 @@ describe('recorded exchanges', () => {
   const all = loadRecordings();
   const reasons = new Map<string, number>();
   const calls = new Map<string, number>();
-  let region: Script;
+  let region: Wire;
   let client: MaasRestClient;
   /** The recorded answer was given, so its effect is there. */
   let answered = false;
   let current: { exchange: Exchange; replay: Replay; body: string } | undefined;
 
   beforeAll(async () => {
-    region = await serveScript((seen, out) => {
-      if (current === undefined) return void out.destroy();
-      if (!current.replay.isIt(seen)) return json(out, lookAround(current.exchange, seen, answered));
-      answered = true;
-      const { status, headers } = current.exchange.response;
-      const kept = headers.filter(([name]) =>
-        [
-          'content-type',
-          'retry-after',
-          'location',
-          'www-authenticate',
-          'x-maas-api-hash',
-          'x-frame-options',
-        ].includes(name.toLowerCase()),
-      );
-      out.writeHead(status ?? 0, Object.fromEntries(kept));
-      out.end(current.body);
-    });
+    region = await serveHandlers([
+      http.all(`*${API}*`, ({ request }) => {
+        const seen = seenOf(request);
+        if (current === undefined) return HttpResponse.error();
+        if (!current.replay.isIt(seen))
+          return HttpResponse.json(lookAround(current.exchange, seen, answered));
+        answered = true;
+        const { status, headers } = current.exchange.response;
+        return new HttpResponse(current.body === '' ? null : current.body, {
+          status: status ?? 0,
+          headers: headers
+            .filter(([name]) => REPLAYED_HEADERS.has(name.toLowerCase()))
+            .map(([k, v]) => [k, v]),
+        });
+      }),
+    ]);
     // As many attempts as a preseed conflict needs; the answers are always the same here.
     client = clientOf(region, { limits: { attempts: 2 } });
   });

@@ -256,6 +256,17 @@ describe('deploy', () => {
     }
   });
 
+  it('a login page with status 200 is not a deploy, unless the machine shows one', async () => {
+    for (const [status, kind] of [
+      [ALLOCATED, 'unknown'],
+      [DEPLOYING, 'accepted'],
+    ] as const) {
+      await using maas = await region((_seen, out) => html(out, 200, 'Sign in'), status);
+      await using client = clientOf(maas);
+      expect((await client.machines.deploy('abc123', image, never())).kind).toBe(kind);
+    }
+  });
+
   it('nginx refuses bodies over 10 MiB: too much user-data is refused before it is sent', async () => {
     await using maas = await region((_seen, out) => json(out, wireMachine('abc123', DEPLOYING)), DEPLOYING);
     await using client = clientOf(maas);
