@@ -65,6 +65,23 @@ export function rebootJob(run: PolicyRun, nodeName: string): KubeObject {
   return hostJob('reboot', run, nodeName, script, 5 * 60);
 }
 
+/**
+ * Renews the leaf certificates of one control-plane node and restarts its components so that they use them. One
+ * node at a time: etcd and the API server of the node are away for some seconds.
+ */
+export function renewCertificatesJob(run: PolicyRun, nodeName: string): KubeObject {
+  const script = `
+host() { nsenter -t 1 -m -u -i -n -p -- "$@"; }
+host kubeadm certs renew all || exit 10
+for component in etcd kube-apiserver kube-controller-manager kube-scheduler; do
+  for container in $(host crictl ps -q --name "^$component$"); do
+    host crictl stop "$container" || exit 11
+  done
+done
+`;
+  return hostJob('certificates', run, nodeName, script, 10 * 60);
+}
+
 function hostJob(
   policy: string,
   run: PolicyRun,

@@ -2,6 +2,7 @@
  * Connections to one TLS server of a cluster (API server, etcd): mTLS with the cluster's own CA only, straight
  * or through an HTTP CONNECT proxy to the machine network. The one place that builds undici dispatchers.
  */
+import { checkServerIdentity, type PeerCertificate } from 'node:tls';
 import { Agent, type Dispatcher, ProxyAgent } from 'undici';
 
 export interface TlsIdentity {
@@ -12,6 +13,8 @@ export interface TlsIdentity {
   readonly serverName?: string;
   /** `http://user:password@host:port` */
   readonly proxyUrl?: string;
+  /** Told of the server's certificate at each full handshake, before its name is checked. */
+  readonly onCertificate?: (certificate: PeerCertificate) => void;
 }
 
 /** A node that was powered off answers no SYN; within this time a live one on the same site always does. */
@@ -26,6 +29,9 @@ export function createDispatcher(identity: TlsIdentity, connections: number | un
     ...(identity.certPem === undefined ? {} : { cert: identity.certPem }),
     ...(identity.keyPem === undefined ? {} : { key: identity.keyPem }),
     ...(identity.serverName === undefined ? {} : { servername: identity.serverName }),
+    ...(identity.onCertificate === undefined
+      ? {}
+      : { checkServerIdentity: observed(identity.onCertificate) }),
     timeout: CONNECT_TIMEOUT_MS,
     allowH2: false, // one watch per connection keeps a stuck stream from stopping the others
   };
@@ -52,4 +58,11 @@ export function createDispatcher(identity: TlsIdentity, connections: number | un
     proxyTunnel: true,
     ...(credentials === undefined ? {} : { token: credentials }),
   });
+}
+
+function observed(tell: (certificate: PeerCertificate) => void): typeof checkServerIdentity {
+  return (host, certificate) => {
+    tell(certificate);
+    return checkServerIdentity(host, certificate);
+  };
 }

@@ -10,6 +10,7 @@ import {
   policyJobName,
   policyNamespace,
   rebootJob,
+  renewCertificatesJob,
   vulnerabilityScan,
 } from '../../src/cluster/policies-manifests.ts';
 import {
@@ -42,6 +43,7 @@ describe('policy Jobs', () => {
       policyNamespace(),
       patchJob(run, 'node-1'),
       rebootJob(run, 'node-1'),
+      renewCertificatesJob(run, 'node-1'),
       cisScanJob(run, 'node-1', 'control-plane'),
       ...vulnerabilityScan(run),
       ...conformanceScan(run, 'v1.36.1', 'quick'),
@@ -56,6 +58,7 @@ describe('policy Jobs', () => {
     for (const job of [
       patchJob(run, 'node-1'),
       rebootJob(run, 'node-1'),
+      renewCertificatesJob(run, 'node-1'),
       cisScanJob(run, 'node-1', 'worker'),
     ]) {
       expect(job['spec']).toMatchObject({ backoffLimit: 0, ttlSecondsAfterFinished: 86_400 });
@@ -68,7 +71,7 @@ describe('policy Jobs', () => {
   });
 
   it('hold shell that a shell can read', () => {
-    for (const job of [patchJob(run, 'n'), rebootJob(run, 'n')]) {
+    for (const job of [patchJob(run, 'n'), rebootJob(run, 'n'), renewCertificatesJob(run, 'n')]) {
       const [container] = podSpec(job).containers;
       const [, , script] = container?.command ?? [];
       expect(spawnSync('sh', ['-n'], { input: script ?? '', encoding: 'utf8' })).toMatchObject({

@@ -44,14 +44,14 @@ export interface TlsServer extends AsyncDisposable {
 
 export async function startTlsServer(
   handle: (request: IncomingMessage, response: ServerResponse) => void,
-  options: { names?: string[] } = {},
+  options: { names?: string[]; issuedAtMs?: number } = {},
 ): Promise<TlsServer> {
   const pki = await testPki();
   const server = await issueServerCertificate(pki.ca, {
     commonName: 'kube-apiserver',
     dnsNames: options.names ?? ['localhost', 'kubernetes'],
     ipAddresses: ['127.0.0.1'],
-    nowMs: Date.now(),
+    nowMs: options.issuedAtMs ?? Date.now(),
     validityMs: HOUR_MS,
   });
   const admin = await clientPair(pki.ca);
