@@ -227,8 +227,9 @@ const REJECTIONS: Record<number, string> = {
 
 /** Seconds or an HTTP date; undefined when absent or nonsense. */
 export function parseRetryAfter(text: string | undefined, now: number): number | undefined {
-  if (text === undefined || text.trim() === '') return undefined;
-  const ms = /^\d+$/.test(text.trim()) ? Number(text) * 1000 : Date.parse(text) - now;
+  if (text === undefined) return undefined;
+  const isDate = /^[a-z]{3},? /i.test(text.trim()); // Date.parse finds dates in "-5", too
+  const ms = isDate ? Date.parse(text) - now : /^\d+$/.test(text.trim()) ? Number(text) * 1000 : Number.NaN;
   return Number.isNaN(ms) ? undefined : Math.min(Math.max(0, ms), MAX_RETRY_AFTER_MS);
 }
 
