@@ -183,6 +183,27 @@ function compareErrors(recorded: string, today: string, contentType: string, out
     out.push({ aspect: 'text', detail: `"${left.slice(0, 160)}" became "${right.slice(0, 160)}"` });
 }
 
+/** Of an error elsewhere: JSON with the same members, or text that starts with the same words. */
+function compareClass(recorded: string, today: string, out: Difference[]): void {
+  const [before, now] = [parse(recorded), parse(today)];
+  const names = (value: Json | undefined) =>
+    isObject(value) ? Object.keys(value).sort().join(' ') : undefined;
+  const start = (text: string) => /^[A-Za-z' ]*/.exec(text.trim())?.[0] ?? '';
+  const [left, right] = [names(before) ?? start(recorded), names(now) ?? start(today)];
+  if (left !== right && !recorded.startsWith('<'))
+    out.push({ aspect: 'text', detail: `"${left}" became "${right}"` });
+}
+
+/** Machines elsewhere have the members of the recorded ones. */
+function compareFields(summary: Json, today: Json, out: Difference[]): void {
+  const recorded = Array.isArray(summary) ? merge(summary) : summary;
+  const now = Array.isArray(today) ? merge(today) : today;
+  if (!isMachine(recorded) || !isMachine(now)) return;
+  for (const key of Object.keys(recorded))
+    if (!(key in now))
+      out.push({ aspect: `missing $.${key}`, detail: JSON.stringify(recorded[key]).slice(0, 60) });
+}
+
 const sorted = (value: { [key: string]: Json }) =>
   Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
 
@@ -215,8 +236,23 @@ function compareHeaders(exchange: Exchange, today: RawResponse, out: Difference[
     out.push({ aspect: `header ${hash}`, detail: recorded.has(hash) ? 'is gone' : 'is new' });
 }
 
+/** What another site or another version of MAAS may answer otherwise. */
+export interface Tolerance {
+  /** Other machines: their values are not compared, only fields and types. */
+  readonly otherSite: boolean;
+  /** Fields that not every version has. */
+  readonly fields: readonly string[];
+}
+
+const EXACT: Tolerance = { otherSite: false, fields: [] };
+
 /** Everything that differs, in the order in which a client would notice. */
-export function compare(exchange: Exchange, today: RawResponse): Difference[] {
+export function compare(exchange: Exchange, today: RawResponse, tolerance = EXACT): Difference[] {
+  const differences = compareExactly(exchange, today, tolerance.otherSite);
+  return differences.filter(({ aspect }) => !tolerance.fields.some((field) => aspect.endsWith(`.${field}`)));
+}
+
+function compareExactly(exchange: Exchange, today: RawResponse, otherSite: boolean): Difference[] {
   const out: Difference[] = [];
   const { status, body, body_summary: summary } = exchange.response;
   // Of an interim answer the final one counts, which the recording has in its body.
@@ -233,18 +269,20 @@ export function compare(exchange: Exchange, today: RawResponse): Difference[] {
   const text = today.body.toString('utf8');
   const contentType = today.headers.get('content-type') ?? '';
   if (status !== null && status >= 400) {
-    if (body !== null) compareErrors(body, text, contentType, out);
+    if (body !== null && otherSite) compareClass(body, text, out);
+    else if (body !== null) compareErrors(body, text, contentType, out);
     return out;
   }
   if (!contentType.startsWith('application/json')) return out;
   const now = parse(text);
   if (body === null) {
-    compareSummary((summary ?? null) as Json, now, out);
+    if (!otherSite) compareSummary((summary ?? null) as Json, now, out);
+    else if (now !== undefined) compareFields((summary ?? null) as Json, now, out);
     return out;
   }
   const before = parse(body);
   if (before === undefined || now === undefined) return out;
   shape(before, now, '$', out);
-  if (isMachine(before) && isMachine(now)) machine(before, now, out);
+  if (!otherSite && isMachine(before) && isMachine(now)) machine(before, now, out);
   return out;
 }

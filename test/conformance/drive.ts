@@ -117,7 +117,7 @@ async function driveSession(session: readonly Exchange[]): Promise<Finding[]> {
       keys,
       paths,
       nowS: Math.floor(Date.now() / 1000),
-      keepNonces: ABOUT_NONCES.test(exchange.name),
+      keepNonces: ABOUT_NONCES.test(exchange.name) ? '' : undefined,
     });
     const today = await exchangeRaw(base, request, exchange.request.method === 'HEAD');
     await new Promise((resolve) => setImmediate(resolve));

@@ -3,6 +3,7 @@
  * requests no client library would send can be repeated as they were recorded.
  */
 import { connect } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 
 export interface RawResponse {
   readonly status: number;
@@ -54,7 +55,11 @@ function parseResponse(bytes: Buffer, ended: boolean, headOnly: boolean): RawRes
 /** Rejects when the connection ends before a complete response came. */
 export function exchangeRaw(base: URL, request: Buffer, headOnly = false): Promise<RawResponse> {
   return new Promise((resolve, reject) => {
-    const socket = connect(Number(base.port || 80), base.hostname);
+    const host = base.hostname;
+    const socket =
+      base.protocol === 'https:'
+        ? connectTls({ host, servername: host, port: Number(base.port || 443) })
+        : connect(Number(base.port || 80), host);
     const chunks: Buffer[] = [];
     const look = (ended: boolean) => {
       const response = parseResponse(Buffer.concat(chunks), ended, headOnly);

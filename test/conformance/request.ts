@@ -81,8 +81,10 @@ export interface Fill {
   /** Recorded paths of created things to today's, e.g. `/MAAS/api/2.0/domains/3/`. */
   readonly paths: ReadonlyMap<string, string>;
   readonly nowS: number;
-  /** Nonces are kept where the recording is about them. */
-  readonly keepNonces: boolean;
+  /** Nonces are kept where the recording is about them, but for these characters that tell runs apart. */
+  readonly keepNonces: string | undefined;
+  /** Names and ids of the recorded site to those of the one under test. */
+  readonly translate?: (text: string) => string;
 }
 
 function mapPath(path: string, paths: ReadonlyMap<string, string>): string {
@@ -131,17 +133,30 @@ export function buildRequest(exchange: Exchange, fill: Fill): Buffer {
       .replaceAll('<consumer>', key.consumer)
       .replaceAll('<token>', key.key)
       .replaceAll('<secret>', key.secret);
-    if (!fill.keepNonces) out = out.replace(/oauth_nonce="[^"]*"/, `oauth_nonce="${randomUUID()}"`);
+    out = out.replace(/oauth_nonce="([^"]*)"/, (_all, nonce: string) => {
+      const run = fill.keepNonces;
+      if (run === undefined) return `oauth_nonce="${randomUUID()}"`;
+      // Of the same length, and as different from each other as before: their starts differ.
+      const marked =
+        nonce.slice(0, 4) + run.slice(0, Math.max(0, nonce.length - 4)) + nonce.slice(4 + run.length);
+      return `oauth_nonce="${nonce.startsWith('%') ? nonce : marked}"`;
+    });
     return shiftTimestamps(out, recordedAtS, fill.nowS);
   };
+  const translate = fill.translate ?? ((text: string) => text);
   const raw = request.headers.find(([header]) => header === 'raw')?.[1];
-  if (raw !== undefined) return Buffer.from(fillIn(raw));
+
+  if (raw !== undefined) return Buffer.from(translate(fillIn(raw)));
 
   // Interfaces are numbered otherwise today; MAAS takes their name as well.
-  const path = mapPath(request.path ?? '/', fill.paths).replace(/\/interfaces\/\d+\//, '/interfaces/enp1s0/');
-  const query = fillIn(restore(request.query ?? ''));
+  const path = translate(mapPath(request.path ?? '/', fill.paths)).replace(
+    /\/interfaces\/\d+\//,
+    '/interfaces/enp1s0/',
+  );
+  const query = translate(fillIn(restore(request.query ?? '')));
   const method = request.method ?? 'GET';
-  const body = typeof request.body === 'string' ? fillBody(request.body, request.content_type, fill) : null;
+  const body =
+    typeof request.body === 'string' ? translate(fillBody(request.body, request.content_type, fill)) : null;
   const headers = request.headers.map(([header, value]): [string, string] => [
     header,
     fillIn(restore(value)),

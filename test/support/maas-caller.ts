@@ -52,12 +52,12 @@ const MAX_STEPS = 5_000;
 
 /** Lets time pass in small steps until `work` is done. */
 export async function passUntilDone<T>(clock: ManualClock, work: Promise<T>, stepMs = 250): Promise<T> {
-  let done = false;
+  const state = { done: false };
   const settled = work.finally(() => {
-    done = true;
+    state.done = true;
   });
   settled.catch(() => {});
-  for (let step = 0; step < MAX_STEPS && !done; step += 1) await clock.advance(stepMs);
-  if (!done) throw new Error('the call did not end however much time passed');
+  for (let step = 0; step < MAX_STEPS && !state.done; step += 1) await clock.advance(stepMs);
+  if (!state.done) throw new Error('the call did not end however much time passed');
   return settled;
 }

@@ -296,8 +296,10 @@ describe('named faults of machines', () => {
     await site.clock.advance(MINUTE);
     await site.release(second, { erase: 'true' });
     await site.clock.advance(60 * MINUTE);
-    const names = [(await site.read(first)).status_name, (await site.read(second)).status_name];
-    expect(names.sort()).toEqual(['Disk erasing', 'Failed disk erasing']);
+    const names = [await site.read(first), await site.read(second)].map((machine) =>
+      String(machine.status_name),
+    );
+    expect(names.toSorted((a, b) => a.localeCompare(b))).toEqual(['Disk erasing', 'Failed disk erasing']);
   });
 
   it('ip-exhausted: 503 without Retry-After, Allocated again', async () => {

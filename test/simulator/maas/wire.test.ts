@@ -115,7 +115,9 @@ describe('requests side by side', () => {
     const id = (await site.call('POST', 'machines/?op=allocate')).json.system_id;
     const four = (op: string) =>
       Promise.all(Array.from({ length: 4 }, () => site.call('POST', `machines/${id}/?op=${op}`)));
-    expect((await four('deploy')).map((answer) => answer.status).sort()).toEqual([200, 409, 409, 409]);
+    expect((await four('deploy')).map((answer) => answer.status).toSorted((a, b) => a - b)).toEqual([
+      200, 409, 409, 409,
+    ]);
     expect((await four('release')).map((answer) => answer.status)).toEqual([200, 200, 200, 200]);
   });
 
@@ -144,7 +146,7 @@ describe('requests side by side', () => {
     const some = (await reserve({ subnet: '1' }, 8)).map((answer) => answer.json.ip);
     expect(new Set(some).size).toBe(8);
     const same = await reserve({ ip: '10.20.0.77' }, 4);
-    expect(same.map((answer) => answer.status).sort()).toEqual([200, 404, 404, 404]);
+    expect(same.map((answer) => answer.status).toSorted((a, b) => a - b)).toEqual([200, 404, 404, 404]);
     expect(site.simulator.ledger.leakedAddresses()).toHaveLength(9);
   });
 

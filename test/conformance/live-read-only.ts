@@ -1,0 +1,35 @@
+/** The recorded requests that change nothing and make sense at any site. */
+import { exchanges, isExchange, type Finding } from './drive.ts';
+import type { Exchange } from '../support/maas-recordings.ts';
+import type { LiveSite } from './live-site.ts';
+
+const HARMLESS = new Set(['GET', 'HEAD', 'OPTIONS']);
+
+/** Recorded in a state, or of things, that another site does not have. */
+const ONLY_THERE =
+  /inactive user|new token|deleted token|read (arm64|machine without|other user|Failed|Broken|deleted)|after dry_run|after release|owner_data|power_parameters|filter (tags|not_tags|devices|simple_status|owner=operator|vlans=vid|storage|interfaces)|PostgreSQL|workers|machine of the deleted|get_token|vlan read by id|header 9KB|zone read after|regioncontrollers|rackcontrollers|subnet statistics (tiny|unmanaged)|GET \/MAAS|oauth params|two Authorization|absolute-form|reservation|scripts list|notifications|package-repositories/;
+
+/** Of 03: what is there without having been created in the same session. */
+const INVENTORY =
+  /^(zones list|zone read|pools list|pool read|domains list|domain read 404|dnsresources list \(empty|dnsresources list unknown|dnsresource read 404|spaces list|fabrics list|fabric read|vlans list|vlan read( 404)?$|subnets list|subnet read|subnet statistics|subnet (un)?reserved_ip|ipranges list|ipaddresses (list bad ip|all=true operator|owner= as)|tags list|tag read 404|boot-resources (list|type)|boot-resource read 404|users list|user read 404|sshkeys list empty|get_config|events|devices list|nodes list|static-routes|discovery|files|license-keys)/;
+
+const wanted = (exchange: Exchange, site: LiveSite): boolean => {
+  const { request, file, name } = exchange;
+  if (!isExchange(exchange) || !HARMLESS.has(request.method ?? '') || ONLY_THERE.test(name)) return false;
+  if (request.as_user === 'operator' && !site.hasUser) return false;
+  if (/another user|other user/.test(name) && !site.hasUser) return false;
+  if (request.as_user === 'pcg' || request.as_user === 'new') return false;
+  if (file.startsWith('03')) return INVENTORY.test(name);
+  if (file.startsWith('04'))
+    return /^(list|read 404|read Ready|read via|filter|is_registered|get_curtin|details|interfaces|blockdevices|results|node devices)/.test(
+      name,
+    );
+  if (file.startsWith('11')) return name.startsWith('filter ') || name.startsWith('list domain');
+  return file.startsWith('01') || file.startsWith('02');
+};
+
+export async function driveReadOnly(site: LiveSite): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  for (const exchange of exchanges) if (wanted(exchange, site)) findings.push(await site.repeat(exchange));
+  return findings;
+}
