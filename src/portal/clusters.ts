@@ -88,7 +88,7 @@ export async function createCluster(
       fix: 'Switch it on at the cloud account, or choose another one.',
     });
   const profile = await findProfile(portal, spec.profile, 'spec.profile');
-  const resolved = resolveProfile(profile, spec.packValues);
+  const resolved = resolveProfile(profile, spec);
   await refuseTakenName(portal, spec.name);
   if (options.preflight === 'required') {
     const report = await explainPlacement(
@@ -163,7 +163,7 @@ export async function changeSpec(
 ): Promise<ClustersTable> {
   const before = await clusterRow(portal, id);
   const profile = await findProfile(portal, spec.profile, 'spec.profile');
-  const resolved = resolveProfile(profile, spec.packValues);
+  const resolved = resolveProfile(profile, spec);
   checkChange(
     { spec: JSON.parse(before.spec), profile: JSON.parse(before.profile) },
     { spec, profile: resolved },

@@ -3,7 +3,9 @@
  * Editing a profile raises its revision and leaves running clusters as they are until their next change.
  */
 import { PcgError } from '../base/errors.ts';
+import type { ClusterSpec } from '../contract/cluster.ts';
 import {
+  CLUSTER_PARAMETERS,
   type ManifestPack,
   type Pack,
   type Profile,
@@ -17,6 +19,11 @@ import { isUniqueViolation } from './store/open.ts';
 
 export type ProfileInput = Omit<Profile, 'id' | 'revision'>;
 export type PackValues = Record<string, Record<string, string | number | boolean>>;
+
+/** Parameters of these names take the cluster's own values: they must not be typed twice. */
+function clusterValues(spec: ClusterSpec): Record<string, string> {
+  return { podCidr: spec.network.podCidr, serviceCidr: spec.network.serviceCidr, clusterName: spec.name };
+}
 
 export async function listProfiles(portal: Portal): Promise<Profile[]> {
   const rows = await portal.db.selectFrom('profiles').select('body').orderBy('name', 'asc').execute();
@@ -89,12 +96,11 @@ export async function removeProfile(portal: Portal, id: string): Promise<void> {
   await portal.db.deleteFrom('profiles').where('id', '=', id).execute();
 }
 
-/** Profile + overrides: every parameter has a value of its type, nothing unknown was named. */
-export function resolveProfile(
-  profile: Profile,
-  packValues: PackValues,
-  at = 'spec.packValues',
-): ResolvedProfile {
+/** Profile + overrides + the cluster's own values: every parameter has a value of its type, nothing unknown was named. */
+export function resolveProfile(profile: Profile, spec: ClusterSpec): ResolvedProfile {
+  const at = 'spec.packValues';
+  const { packValues } = spec;
+  const own = clusterValues(spec);
   for (const name of Object.keys(packValues)) {
     const pack = profile.packs.find((candidate) => candidate.name === name);
     if (!pack || !('manifests' in pack))
@@ -104,7 +110,7 @@ export function resolveProfile(
       });
   }
   const filled = profile.packs.map((pack) =>
-    'manifests' in pack ? fill(pack, packValues[pack.name] ?? {}, `${at}.${pack.name}`) : pack,
+    'manifests' in pack ? fill(pack, packValues[pack.name] ?? {}, own, `${at}.${pack.name}`) : pack,
   );
   const only = <L extends Pack['layer']>(layer: L) =>
     filled.filter((pack): pack is Extract<Pack, { layer: L }> => pack.layer === layer);
@@ -125,7 +131,12 @@ function parameterised(profile: Profile): string[] {
     .map((pack) => pack.name);
 }
 
-function fill<P extends ManifestPack>(pack: P, overrides: PackValues[string], at: string): P {
+function fill<P extends ManifestPack>(
+  pack: P,
+  overrides: PackValues[string],
+  own: Record<string, string>,
+  at: string,
+): P {
   const known = new Set(pack.parameters.map((parameter) => parameter.name));
   for (const name of Object.keys(overrides))
     if (!known.has(name))
@@ -135,10 +146,13 @@ function fill<P extends ManifestPack>(pack: P, overrides: PackValues[string], at
       });
   const values: PackValues[string] = {};
   for (const parameter of pack.parameters) {
-    const value = overrides[parameter.name] ?? pack.values[parameter.name] ?? parameter.default;
+    const { name } = parameter;
+    const value = overrides[name] ?? own[name] ?? pack.values[name] ?? parameter.default;
     const field = `${at}.${parameter.name}`;
     if (value === undefined) {
-      if (parameter.required) throw new PcgError('INVALID_INPUT', `give ${parameter.name}`, { field });
+      // The gateway knows the cluster's own networks and endpoint.
+      if (parameter.required && !CLUSTER_PARAMETERS.includes(parameter.name))
+        throw new PcgError('INVALID_INPUT', `give ${parameter.name}`, { field });
       continue;
     }
     const wrong = mistake(parameter, value);

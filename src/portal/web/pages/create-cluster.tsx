@@ -297,11 +297,11 @@ function ProfileStep({ draft, change, errorOf }: StepProps) {
             ))}
           </ol>
           {profile.packs.map((pack) =>
-            'parameters' in pack && pack.parameters.length > 0 ? (
+            'parameters' in pack && asked(pack.parameters).length > 0 ? (
               <fieldset key={pack.name}>
                 <legend>Parameters of {pack.name}</legend>
                 <div class="grid2">
-                  {pack.parameters.map((parameter) => (
+                  {asked(pack.parameters).map((parameter) => (
                     <TextField
                       key={parameter.name}
                       label={parameter.name}
@@ -537,6 +537,12 @@ function Review({ draft }: { draft: Draft }) {
       </dl>
     </section>
   );
+}
+
+/** The portal fills these with the cluster's own values. */
+const FILLED = ['podCidr', 'serviceCidr', 'clusterName'];
+function asked<T extends { name: string }>(parameters: readonly T[]): T[] {
+  return parameters.filter(({ name }) => !FILLED.includes(name));
 }
 
 function anotherPool(pools: readonly DraftPool[]): DraftPool {
