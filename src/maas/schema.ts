@@ -18,6 +18,11 @@ import type {
 import { statusFromNumber } from './status.ts';
 
 const text = z.string().catch('');
+/** Prose of MAAS or of a machine; anybody may write megabytes into it. */
+const MAX_PROSE_CHARS = 2000;
+const prose = text.transform((value) => value.slice(0, MAX_PROSE_CHARS));
+/** Annotations longer than any of ours belong to others and are not worth carrying around. */
+const MAX_ANNOTATION_CHARS = 4096;
 const maybeText = z
   .string()
   .nullish()
@@ -45,7 +50,8 @@ const annotations = z
   .transform((record) => {
     const strings: Record<string, string> = {};
     for (const [key, value] of Object.entries(record)) {
-      if (typeof value === 'string' || typeof value === 'number') strings[key] = String(value);
+      const readable = typeof value === 'string' || typeof value === 'number';
+      if (readable && String(value).length <= MAX_ANNOTATION_CHARS) strings[key] = String(value);
     }
     return strings;
   })
@@ -66,8 +72,8 @@ export const MachineWire = z
     hostname: text,
     fqdn: text,
     status_name: text,
-    status_message: text,
-    error_description: text,
+    status_message: prose,
+    error_description: prose,
     owner: maybeText,
     owner_data: annotations,
     workload_annotations: annotations,
@@ -147,7 +153,7 @@ const eventWire = z
     level: text,
     created: text,
     type: text,
-    description: text,
+    description: prose,
   })
   .transform(
     (wire): MaasEvent => ({
