@@ -10,6 +10,7 @@ import type { Log } from '../base/log.ts';
 import type { KubeClient, KubeObject, KubeRequest, KubeTarget, WatchEvent } from './client.ts';
 import { createDispatcher } from './dispatcher.ts';
 import { asRecord, asText, networkError, readStatus, statusError } from './errors.ts';
+import { parseJson } from './json.ts';
 import { collectionPath, Discovery, objectPath } from './resources.ts';
 import { readWatch } from './watch.ts';
 
@@ -303,7 +304,7 @@ async function readText(body: AsyncIterable<Uint8Array>): Promise<string> {
 function parseBody(text: string): unknown {
   if (!/^\s*[[{"]/.test(text)) return text;
   try {
-    return JSON.parse(text);
+    return parseJson(text);
   } catch {
     return text;
   }

@@ -6,6 +6,7 @@ import type { Clock } from '../base/clock.ts';
 import { PcgError } from '../base/errors.ts';
 import type { KubeObject, WatchEvent } from './client.ts';
 import { asRecord, asText, networkError, statusError } from './errors.ts';
+import { parseJson } from './json.ts';
 
 /** Servers close after this time, spread so that all watches of a gateway do not return at once. */
 const MIN_TIMEOUT_SECONDS = 300;
@@ -106,7 +107,7 @@ export async function* readLines(
 function parseEvent(line: string, what: string): WatchEvent | undefined {
   let value: Record<string, unknown>;
   try {
-    value = asRecord(JSON.parse(line));
+    value = asRecord(parseJson(line));
   } catch (cause) {
     throw new PcgError('KUBE_UNREACHABLE', `${what}: an event is not JSON`, {
       cause,

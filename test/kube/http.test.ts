@@ -109,6 +109,20 @@ describe('the Kubernetes client', () => {
     );
   });
 
+  it('keeps integers that JavaScript cannot hold', async () => {
+    const text =
+      '{"apiVersion":"v1","kind":"Node","metadata":{"name":"a"},"big":9007199254740993,"deep":[{"n":-9223372036854775808}],"text":"x: 9007199254740993","near":1234567890123456}';
+    const sent: string[] = [];
+    await using server = await startTlsServer(async (request, response) => {
+      if (request.method === 'PATCH') sent.push(await readBody(request));
+      response.writeHead(200, { 'content-type': 'application/json' }).end(text);
+    });
+    await using client = createKubeClient(server.target, options);
+    const object = await client.get('/api/v1/nodes/a', signal);
+    await client.apply(object as KubeObject, { fieldManager: 'pcg' }, signal);
+    expect(sent).toEqual([text]);
+  });
+
   it.each([
     [401, 'KUBE_UNAUTHORIZED', false],
     [403, 'KUBE_UNAUTHORIZED', false],
