@@ -20,8 +20,7 @@ export function beginRequest(stream: TunnelStream, request: StreamRequest): http
     path: request.path,
     headers: request.headers as http.OutgoingHttpHeaders,
     setHost: false,
-    // One exchange a stream: its end is the stream's end.
-    agent: false,
+    // No agent (`agent: false` would make one that ignores createConnection): the exchange's end is the stream's end.
     ...(request.signal ? { signal: request.signal } : {}),
   });
 }
