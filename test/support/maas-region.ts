@@ -23,6 +23,8 @@ export interface TinyRegion extends AsyncDisposable {
   down: boolean;
   /** Runs before a list is answered, after its content was decided. */
   beforeListAnswer: (() => Promise<void>) | undefined;
+  /** Runs before an events query is answered. */
+  beforeEventsAnswer: (() => void) | undefined;
   /** Sets the status and logs the event that MAAS logs for it. */
   move(systemId: string, status: number): void;
   log(node: string, level: string, type: string, id?: number): void;
@@ -36,6 +38,7 @@ export async function tinyRegion(): Promise<TinyRegion> {
   const script: Script = await serveScript(async (seen, out) => {
     if (region.down) return void out.destroy();
     if (seen.path === 'users/') return json(out, { username: 'pcg', is_superuser: false });
+    if (seen.path === 'events/') region.beforeEventsAnswer?.();
     if (seen.path === 'events/') return json(out, { count: 0, events: query(seen.query) });
     if (seen.path === 'machines/') {
       const ids = seen.query.getAll('id');
@@ -79,6 +82,7 @@ export async function tinyRegion(): Promise<TinyRegion> {
     hiddenFromLists: new Set(),
     down: false,
     beforeListAnswer: undefined,
+    beforeEventsAnswer: undefined,
     move(systemId, status) {
       machines.set(systemId, status);
       region.log(systemId, 'DEBUG', 'Node changed status');
