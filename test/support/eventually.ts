@@ -1,0 +1,14 @@
+/** Waits for what another process or thread of work does on its own time; fails with the last reason. */
+import { systemClock } from '../../src/base/clock.ts';
+
+const EVERY_MS = 15;
+const GIVE_UP_MS = 8_000;
+
+export async function eventually(check: () => Promise<boolean> | boolean): Promise<void> {
+  const end = systemClock.monotonic() + GIVE_UP_MS;
+  for (;;) {
+    if (await check()) return;
+    if (systemClock.monotonic() > end) throw new Error(`never became true: ${check}`);
+    await systemClock.sleep(EVERY_MS);
+  }
+}
