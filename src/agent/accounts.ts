@@ -94,6 +94,8 @@ export class Accounts implements AsyncDisposable {
 
   /** A document of kind cloud-account was written. */
   async documentChanged(accountId: string): Promise<void> {
+    // The portal adopted the account of the settings: its document names it and changes nothing here.
+    if (accountId === this.#options.local?.id) return;
     await this.#close(accountId);
     const stored = await this.#options.records.get<StoredDocument>(
       COLLECTIONS.documents,
@@ -110,7 +112,6 @@ export class Accounts implements AsyncDisposable {
   #openDocument(document: CloudAccountDocument): void {
     const { local, openSealed } = this.#options;
     const { sealedKey } = document;
-    // The default account's document names what the settings already hold.
     if (sealedKey === undefined || document.id === local?.id) return;
     this.#open(
       document.id,

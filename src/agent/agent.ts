@@ -70,7 +70,9 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     }),
     machineRoutes({ clock, engine: () => core.parts().engine }),
   ];
-  core.serveThroughTunnel(stack.adopt(createApiServer('tunnel', log, routes), (server) => server.close()));
+  const tunnelApi = stack.adopt(createApiServer('tunnel', log, routes), (server) => server.close());
+  await tunnelApi.ready();
+  core.serveThroughTunnel(tunnelApi);
 
   const socketPath = settings.socket ?? join(settings.stateDir, 'agent.sock');
   const local = stack.adopt(createApiServer('local', log, routes), (server) => server.close());

@@ -21,7 +21,7 @@ export async function watchCluster(watch: DemoWatch, until: 'Running' | 'Deleted
   const { client, context, clusterId } = watch;
   const deadline = context.clock.monotonic() + watch.timeoutMs;
   const shown = new Map<string, string>();
-  let after = 0;
+  let after: string | number = 0;
   for (;;) {
     const path = `/api/v1/clusters/${clusterId}`;
     const cluster = ClusterSchema.parse(await client.call('GET', path, undefined, context.signal));
@@ -30,11 +30,11 @@ export async function watchCluster(watch: DemoWatch, until: 'Running' | 'Deleted
       `${path}/events?after=${after}&limit=500`,
       undefined,
       context.signal,
-    )) as { events: unknown[] };
+    )) as { events: unknown[]; next: string | number };
     for (const event of page.events.map((raw) => EventSchema.parse(raw))) {
-      after = Math.max(after, event.seq);
       printEvent(context, event);
     }
+    after = page.next;
     show(context, cluster, shown);
     if (cluster.status?.phase === until || (until === 'Deleted' && cluster.deletedAt !== undefined))
       return cluster;

@@ -4,26 +4,26 @@
  * The agent is restarted when it dies, as systemd would; with --once the cluster is deleted again and the
  * simulator's own ledger must show that no machine was lost.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { PcgError } from '../base/errors.ts';
 import { type Cluster, ClusterSchema, type ClusterSpecInput } from '../contract/cluster.ts';
+import { DEFAULT_PROFILE } from '../contract/default-profile.ts';
 import { PairingCodeSchema } from '../contract/pairing.ts';
 import type { CliContext } from './context.ts';
 import { type DemoWatch, watchCluster } from './demo-watch.ts';
+import { waitForAccount } from './demo-account.ts';
 import { integerOption } from './options.ts';
 import { untilStopped } from './portal.ts';
 import { PortalClient } from './portal-client.ts';
 import { type Program, startProgram } from './programs.ts';
 import { superviseAgent } from './demo-agent.ts';
-import { readLedger } from './simulator-client.ts';
+import { readLedger, readStats } from './simulator-client.ts';
 
 const DEFAULT_MACHINES = 30;
 const DEFAULT_SPEED = 60;
-const POLL_MS = 100;
-const READY_TIMEOUT_MS = 30_000;
 /** Generous: the default run takes well under half a minute. */
 const PROVISION_TIMEOUT_MS = 1_800_000;
 const ADMIN_EMAIL = 'admin@demo.local';
@@ -60,13 +60,18 @@ export function demoCommand(program: Command, context: CliContext): void {
       (value, all: string[]) => [...all, value],
       [],
     )
-    .option('--state-dir <path>', 'keep state and logs there (default: a temporary directory)')
+    .option(
+      '--state-dir <path>',
+      'keep state and logs in a new directory below (default: a temporary one, removed at the end)',
+    )
     .action((options: DemoOptions) => runDemo(options, context));
 }
 
 async function runDemo(options: DemoOptions, context: CliContext): Promise<void> {
   const started = context.clock.monotonic();
-  const directory = options.stateDir ?? mkdtempSync(join(tmpdir(), 'pcg-demo-'));
+  const parent = options.stateDir ?? tmpdir();
+  mkdirSync(parent, { recursive: true });
+  const directory = mkdtempSync(join(parent, 'pcg-demo-'));
   await using stack = new AsyncDisposableStack();
   if (options.stateDir === undefined) stack.defer(() => rmSync(directory, { recursive: true, force: true }));
   context.say(`Logs and state: ${directory}`);
@@ -148,14 +153,15 @@ async function runDemo(options: DemoOptions, context: CliContext): Promise<void>
     );
     await watchCluster(watch, 'Deleted');
     const ledger = await readLedger(maasUrl, context.signal);
-    if (ledger.leaked.length > 0 || ledger.doublyAllocated.length > 0) {
+    const lost = [ledger.leaked, ledger.leakedAddresses, ledger.doublyAllocated, ledger.sharedAgentNames];
+    if (lost.some((list) => list.length > 0)) {
       throw new PcgError('INTERNAL', 'the simulator still counts machines of the deleted cluster as taken', {
         details: { report: ledger },
       });
     }
     context.say('Deleted; every machine is Ready again.');
   }
-  const { requests } = await readLedger(maasUrl, new AbortController().signal);
+  const { requests } = await readStats(maasUrl, new AbortController().signal);
   report(context, cluster, {
     durationMs,
     totalMs: Math.round(context.clock.monotonic() - started),
@@ -208,29 +214,12 @@ function field(program: Program, name: string): string {
   return value;
 }
 
-/** The default cloud account appears once the gateway has reported that MAAS answers. */
-async function waitForAccount(client: PortalClient, context: CliContext): Promise<string> {
-  const deadline = context.clock.monotonic() + READY_TIMEOUT_MS;
-  for (;;) {
-    const accounts = (await client.call('GET', '/api/v1/cloud-accounts', undefined, context.signal)) as {
-      id: string;
-    }[];
-    if (accounts[0]) return accounts[0].id;
-    if (context.clock.monotonic() > deadline) {
-      throw new PcgError('MAAS_UNREACHABLE', 'the gateway did not report a working MAAS in time', {
-        fix: 'Read the agent log in the state directory.',
-      });
-    }
-    await context.clock.sleep(POLL_MS, context.signal);
-  }
-}
-
 function clusterSpec(cloudAccount: string, options: DemoOptions): ClusterSpecInput {
-  const placement = { resourcePool: 'default', zones: [], minCpu: 4, minMemoryMiB: 8192, minDiskGb: 60 };
+  const placement = { resourcePool: 'kubernetes', zones: [], minCpu: 4, minMemoryMiB: 8192, minDiskGb: 60 };
   return {
     name: 'demo',
     cloudAccount,
-    profile: 'pf-default',
+    profile: DEFAULT_PROFILE.id,
     pools: [
       { name: 'control', role: 'control-plane', size: options.controlPlane as 1 | 3 | 5, placement },
       { name: 'workers', role: 'worker', size: options.workers, placement },

@@ -10,12 +10,28 @@ const LedgerSchema = z.object({
   leakedAddresses: z.array(z.unknown()),
   /** Names of nodes that held several machines at once. */
   sharedAgentNames: z.array(z.unknown()),
-  /** Requests to the MAAS API so far. */
-  requests: z.int(),
 });
 export type LedgerSummary = z.infer<typeof LedgerSchema>;
 
-export async function readLedger(maasUrl: string, signal: AbortSignal): Promise<LedgerSummary> {
-  const answer = await request(new URL('/simulator/ledger', maasUrl), { signal });
-  return LedgerSchema.parse(await answer.body.json());
+export function readLedger(maasUrl: string, signal: AbortSignal): Promise<LedgerSummary> {
+  return read(maasUrl, 'ledger', LedgerSchema, signal);
+}
+
+const StatsSchema = z.object({
+  /** Requests to the MAAS API so far. */
+  requests: z.int(),
+  byRoute: z.record(z.string(), z.int()),
+  bytesSent: z.int(),
+  bytesReceived: z.int(),
+  peakInFlight: z.int(),
+});
+export type SimulatorStats = z.infer<typeof StatsSchema>;
+
+export function readStats(maasUrl: string, signal: AbortSignal): Promise<SimulatorStats> {
+  return read(maasUrl, 'stats', StatsSchema, signal);
+}
+
+async function read<T>(maasUrl: string, what: string, schema: z.ZodType<T>, signal: AbortSignal): Promise<T> {
+  const answer = await request(new URL(`/simulator/${what}`, maasUrl), { signal });
+  return schema.parse(await answer.body.json());
 }

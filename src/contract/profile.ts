@@ -42,6 +42,15 @@ export const PackParameterSchema = z.object({
   enum: z.array(z.string()).optional(),
 });
 
+/** Parameters that every cluster fills in by itself; a pack may declare them, and a profile may still override them. */
+export const CLUSTER_PARAMETERS: readonly string[] = [
+  'podCidr',
+  'serviceCidr',
+  'endpointHost',
+  'endpointPort',
+  'clusterName',
+];
+
 const ManifestBase = {
   ...PackBase,
   /** Multi-document YAML, applied with server-side apply: namespaces and CRDs first. */

@@ -10,6 +10,7 @@ import { PortalClient } from '../../src/cli/portal-client.ts';
 import { type Program, startProgram } from '../../src/cli/programs.ts';
 import { readLedger } from '../../src/cli/simulator-client.ts';
 import { type Cluster, ClusterSchema, type ClusterSpecInput } from '../../src/contract/cluster.ts';
+import { DEFAULT_PROFILE } from '../../src/contract/default-profile.ts';
 import type { Event } from '../../src/contract/events.ts';
 
 const EMAIL = 'admin@site.test';
@@ -138,23 +139,23 @@ export class Site implements AsyncDisposable {
 
   async waitForAccount(): Promise<void> {
     await this.until('a cloud account', async () => {
-      const accounts = (await this.client.call(
+      const { items } = (await this.client.call(
         'GET',
         '/api/v1/cloud-accounts',
         undefined,
         this.#signal.signal,
-      )) as { id: string }[];
-      this.account = accounts[0]?.id ?? '';
+      )) as { items: { id: string }[] };
+      this.account = items[0]?.id ?? '';
       return this.account !== '';
     });
   }
 
   spec(overrides: { name?: string; controlPlane?: 1 | 3 | 5; workers?: number } = {}): ClusterSpecInput {
-    const placement = { minCpu: 4, minMemoryMiB: 8192, minDiskGb: 60 };
+    const placement = { resourcePool: 'kubernetes', minCpu: 4, minMemoryMiB: 8192, minDiskGb: 60 };
     return {
       name: overrides.name ?? 'demo',
       cloudAccount: this.account,
-      profile: 'pf-default',
+      profile: DEFAULT_PROFILE.id,
       pools: [
         { name: 'control', role: 'control-plane', size: overrides.controlPlane ?? 3, placement },
         { name: 'workers', role: 'worker', size: overrides.workers ?? 3, placement },
@@ -188,16 +189,17 @@ export class Site implements AsyncDisposable {
 
   async events(id: string): Promise<Event[]> {
     const all: Event[] = [];
+    let after: string | number = 0;
     for (;;) {
-      const after = all.at(-1)?.seq ?? 0;
       const page = (await this.client.call(
         'GET',
         `/api/v1/clusters/${id}/events?after=${after}&limit=500`,
         undefined,
         this.#signal.signal,
-      )) as { events: Event[] };
+      )) as { events: Event[]; next: string | number };
       if (page.events.length === 0) return all;
       all.push(...page.events);
+      after = page.next;
     }
   }
 
