@@ -78,9 +78,10 @@ export interface MaasObserver {
 const SLICES = 4;
 /**
  * MAAS takes 150 ms for a list and 20-30 ms for each machine in it: small enough that the first results of
- * a large reading arrive after a second, large enough that the fixed part does not count.
+ * a large reading arrive after a second, large enough that the fixed part does not count. At rest nobody
+ * waits for them.
  */
-const IDS_PER_READ = 50;
+const IDS_PER_LIVELY_READ = 50;
 /** A burst of `track` calls becomes one poll: shortest distance between two, milliseconds. */
 const SHORTEST_PAUSE_MS = 100;
 /** A slow region is left alone for this many times the duration of an events query (13 ms on a quick one). */
@@ -109,7 +110,7 @@ export function createMaasObserver(options: ObserverOptions): MaasObserver {
 
   const batch = createReadBatch({
     signal: life.signal,
-    idsPerRead: IDS_PER_READ,
+    idsPerRead: () => (known.lively ? IDS_PER_LIVELY_READ : IDS_PER_REQUEST),
     read: async (ids, signal) => {
       const startedMs = clock.monotonic();
       const found = await client.machines.list({ ids }, signal);

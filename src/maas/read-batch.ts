@@ -19,7 +19,7 @@ interface Round {
 export function createReadBatch(options: {
   /** Ends the reads themselves; one waiter's own signal only ends its waiting. */
   readonly signal: AbortSignal;
-  readonly idsPerRead: number;
+  readonly idsPerRead: () => number;
   readonly read: ReadSome;
 }): ReadBatch {
   let next: Round | undefined;
@@ -32,8 +32,8 @@ export function createReadBatch(options: {
         next = undefined;
         try {
           const ids = [...round.ids];
-          for (let at = 0; at < ids.length; at += options.idsPerRead) {
-            const apply = await options.read(ids.slice(at, at + options.idsPerRead), options.signal);
+          while (ids.length > 0) {
+            const apply = await options.read(ids.splice(0, options.idsPerRead()), options.signal);
             apply();
           }
           round.done.resolve();
