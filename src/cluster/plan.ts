@@ -10,7 +10,7 @@ import type { Observed } from './observed.ts';
 import { planDelete } from './plan-delete.ts';
 import { planNode, planRemoval } from './plan-node.ts';
 import { planRemediation } from './remediation.ts';
-import { planPools } from './rollout.ts';
+import { planPools, rolloutPlan } from './rollout.ts';
 import { type NodeSituation, situations } from './situation.ts';
 import type { Step } from './steps.ts';
 import { packHash } from './template.ts';
@@ -159,5 +159,7 @@ export function isAsWanted(scene: Scene): boolean {
     ({ node, situation }) => node.intent.kind === 'keep' && situation.kind === 'ready',
   );
   const packsReady = wantedPacks(document).every((pack) => record.packs[pack.name]?.readyAt !== undefined);
-  return initialized && endpointUp && complete && allReady && packsReady;
+  // A rollout that waits for its approval changes nothing yet; one that runs is not done.
+  const rolling = rolloutPlan(scene)?.approved === true;
+  return initialized && endpointUp && complete && allReady && packsReady && !rolling;
 }

@@ -82,13 +82,16 @@ export function phaseOf(scene: Scene, extras: Pick<StatusExtras, 'queue'>): Clus
 }
 
 /** Something is on its way in or out; a node that is merely not Ready is no update. */
-function isMoving({ document, record, nodes }: Scene): boolean {
+function isMoving(scene: Scene): boolean {
+  const { document, record, nodes } = scene;
   const leaving = record.nodes.some((node) => node.intent.kind === 'remove');
   const arriving = nodes.some(({ node }) => node.intent.kind === 'keep' && node.readyAt === undefined);
+  const rolling = rolloutPlan(scene)?.approved === true;
   const resized = document.spec.pools.some(
     (pool) => record.nodes.filter((node) => node.pool === pool.name).length !== pool.size,
   );
   return (
+    rolling ||
     leaving ||
     arriving ||
     resized ||

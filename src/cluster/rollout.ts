@@ -103,10 +103,10 @@ function planSize(scene: Scene, pool: Pool): Step[] {
     const contracting = leaving.some(
       ({ node }) => node.intent.kind === 'remove' && node.intent.reason === 'outdated',
     );
-    if (pool.rollout === 'contract-first' && contracting) return [];
+    if (strategyOf(pool) === 'contract-first' && contracting) return [];
     return [{ kind: 'add-nodes', pool: pool.name, role: pool.role, count: missing }];
   }
-  const surge = isRolling(scene, pool) && pool.rollout === 'expand-first' ? SURGE : 0;
+  const surge = isRolling(scene, pool) && strategyOf(pool) === 'expand-first' ? SURGE : 0;
   const excess = -missing - surge;
   if (excess <= 0) return [];
   if (pool.role === 'control-plane' && !maySafelyShrink(scene)) return [];
@@ -174,6 +174,11 @@ function rollingPool(scene: Scene): Pool | undefined {
   );
 }
 
+/** A single control-plane node cannot leave before another is there, whatever the pool says. */
+function strategyOf(pool: Pool): Pool['rollout'] {
+  return pool.role === 'control-plane' && pool.size === 1 ? 'expand-first' : pool.rollout;
+}
+
 export function isRolling(scene: Scene, pool: Pool): boolean {
   return rollingPool(scene)?.name === pool.name;
 }
@@ -181,7 +186,7 @@ export function isRolling(scene: Scene, pool: Pool): boolean {
 /** The pool whose next move is a new node beside the old ones. */
 export function poolsExpanding(scene: Scene): string[] {
   const pool = rollingPool(scene);
-  if (!pool || pool.rollout !== 'expand-first') return [];
+  if (!pool || strategyOf(pool) !== 'expand-first') return [];
   const own = scene.nodes.filter(({ node }) => node.pool === pool.name);
   return own.length - pool.size < SURGE ? [pool.name] : [];
 }
@@ -208,11 +213,9 @@ function planRollout(scene: Scene): Step[] {
   const outdated = own.filter(({ node }) => isOutdated(node, pool, scene));
   const [victim] = chooseVictims(outdated, 1, pool, scene);
   if (!victim) return [];
-  if (pool.rollout === 'contract-first' || own.length - pool.size >= SURGE) {
+  if (strategyOf(pool) === 'contract-first' || own.length - pool.size >= SURGE) {
     if (pool.role === 'control-plane' && !maySafelyShrink(scene)) return [];
-    // One control-plane node cannot leave before another is there, whatever the strategy says.
-    if (pool.role !== 'control-plane' || own.length > 1)
-      return [{ kind: 'remove-nodes', nodes: [{ name: victim.name, reason: 'outdated' }] }];
+    return [{ kind: 'remove-nodes', nodes: [{ name: victim.name, reason: 'outdated' }] }];
   }
   // X15: Expand first needs a machine to expand to; without one nothing starts.
   if ((observed.spares?.get(pool.name) ?? 0) < 1) return [];

@@ -69,6 +69,7 @@ export class EngineHarness implements AsyncDisposable {
       gatewayId: 'gw-one',
       accounts: { client: () => ({ maas, observer }) },
       kube: (target) => this.site.kube(target),
+      etcd: (endpoints) => this.site.etcd(endpoints),
       site: {},
       timings: this.timings,
     });

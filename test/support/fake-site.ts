@@ -6,6 +6,8 @@
 import { parseAllDocuments } from 'yaml';
 import { PcgError } from '../../src/base/errors.ts';
 import type { KubeClient, KubeObject, KubeTarget } from '../../src/kube/client.ts';
+import type { EtcdClient } from '../../src/kube/etcd.ts';
+import { judgeRemoval } from '../../src/kube/quorum.ts';
 import { builtinKind, objectPath } from '../../src/kube/resources.ts';
 import type {
   ActionOutcome,
@@ -204,12 +206,14 @@ export class FakeSite {
     const find = (kind: string) =>
       documents.find((document) => document['kind'] === kind) as Record<string, any> | undefined;
     const machine = box.machine;
+    const version =
+      /PCG_KUBERNETES_VERSION='(v[^']+)'/.exec(files.get('/etc/pcg/bootstrap.env')?.content ?? '')?.[1] ?? '';
     const init = find('InitConfiguration');
     if (init) {
       const [host = ''] = String(find('ClusterConfiguration')?.['controlPlaneEndpoint']).split(':');
       const api = new FakeApi(host);
       this.apis.set(host, api);
-      api.start(machine, true);
+      api.start(machine, true, version);
       await pause(this.#times.bootMs);
       if (box.life === life) api.configured = true;
       return;
@@ -232,7 +236,7 @@ export class FakeSite {
           api.joining = false;
           if (box.life !== life) return;
         }
-        api.start(machine, control);
+        api.start(machine, control, version);
         return;
       }
       await pause(3);
@@ -411,6 +415,50 @@ export class FakeSite {
     };
   }
 
+  /** etcd of the cluster that owns one of these addresses. */
+  etcd(endpoints: readonly string[]): EtcdClient {
+    const hosts = endpoints.map((endpoint) => new URL(endpoint).hostname);
+    const api = [...this.apis.values()].find((candidate) =>
+      [...candidate.etcd.values()].some((member) => hosts.includes(member.ip)),
+    );
+    if (!api) throw new PcgError('KUBE_UNREACHABLE', 'no etcd there');
+    const site = this;
+    const list = () =>
+      [...api.etcd].map(([id, member]) => ({
+        id,
+        name: member.hostname,
+        peerUrls: [`https://${member.ip}:2380`],
+        clientUrls: [`https://${member.ip}:2379`],
+        learner: false,
+        healthy: api.members.has(id),
+        leader: false,
+        problem: undefined,
+        version: '3.6.0',
+        dbSizeBytes: 1,
+      }));
+    const unused = async (): Promise<never> => {
+      throw new Error('not part of this fake');
+    };
+    return {
+      members: async () => list(),
+      health: async () => list(),
+      alarms: async () => [],
+      async remove(id) {
+        const verdict = judgeRemoval(list(), id);
+        if (verdict.kind === 'refused') throw new PcgError('ETCD_QUORUM_AT_RISK', verdict.reason);
+        api.etcd.delete(id);
+        const alive = list().filter((member) => member.healthy).length;
+        if (alive * 2 <= api.etcd.size) site.violations.push('quorum broken');
+        return 'removed';
+      },
+      addLearner: unused,
+      promote: unused,
+      transferLeadership: unused,
+      snapshot: unused as never,
+      async [Symbol.asyncDispose]() {},
+    };
+  }
+
   kube(target: KubeTarget): KubeClient {
     return new FakeKubeClient(this, target);
   }
@@ -421,7 +469,10 @@ export class FakeApi {
   readonly host: string;
   readonly objects = new Map<string, KubeObject>();
   readonly members = new Map<string, { ip: string; hostname: string; control: boolean }>();
+  /** System id -> member: stays when its machine stops without being removed first. */
+  readonly etcd = new Map<string, { ip: string; hostname: string }>();
   configured = false;
+  storedVersion = 'v1.36.1';
   joining = false;
   /** Evictions etc. that tests look at. */
   readonly log: string[] = [];
@@ -442,12 +493,10 @@ export class FakeApi {
     return control && (!isVip || [...this.objects.keys()].some((path) => path.includes('kube-vip')));
   }
 
-  start(machine: Machine, control: boolean): void {
-    this.members.set(machine.systemId, {
-      ip: machine.ipAddresses[0] ?? '',
-      hostname: machine.hostname,
-      control,
-    });
+  start(machine: Machine, control: boolean, version: string): void {
+    const ip = machine.ipAddresses[0] ?? '';
+    this.members.set(machine.systemId, { ip, hostname: machine.hostname, control });
+    if (control) this.etcd.set(machine.systemId, { ip, hostname: machine.hostname });
     this.objects.set(`/api/v1/nodes/${machine.hostname}`, {
       apiVersion: 'v1',
       kind: 'Node',
@@ -457,7 +506,7 @@ export class FakeApi {
         labels: control ? { 'node-role.kubernetes.io/control-plane': '' } : {},
       },
       spec: { providerID: `maas:///${machine.zone}/${machine.systemId}` },
-      status: { nodeInfo: { kubeletVersion: 'v1.36.1', bootID: machine.systemId } },
+      status: { nodeInfo: { kubeletVersion: version, bootID: machine.systemId } },
     });
   }
 
@@ -503,10 +552,11 @@ class FakeKubeClient implements KubeClient {
 
   async get(path: string, signal: AbortSignal) {
     const api = await this.#api(signal);
-    if (path.endsWith('/configmaps/kubeadm-config') || path.endsWith('/configmaps/cluster-info'))
-      return api.configured
-        ? { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'x' }, data: {} }
-        : undefined;
+    if (path.endsWith('/configmaps/kubeadm-config') || path.endsWith('/configmaps/cluster-info')) {
+      if (!api.configured) return undefined;
+      const data = { ClusterConfiguration: `kubernetesVersion: ${api.storedVersion}\n` };
+      return { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'x' }, data };
+    }
     const object = api.objects.get(path);
     if (object?.kind === 'DaemonSet')
       return {
@@ -546,6 +596,11 @@ class FakeKubeClient implements KubeClient {
 
   async patch(path: string, patch: unknown, _type: string, signal: AbortSignal) {
     const api = await this.#api(signal);
+    if (path.endsWith('/configmaps/kubeadm-config')) {
+      const { data } = patch as { data: { ClusterConfiguration: string } };
+      api.storedVersion = /kubernetesVersion: (\S+)/.exec(data.ClusterConfiguration)?.[1] ?? '';
+      return { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'kubeadm-config' } };
+    }
     const before = api.objects.get(path);
     if (!before) throw new PcgError('NOT_FOUND', path);
     const after = merge(before, patch) as KubeObject;

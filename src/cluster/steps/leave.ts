@@ -41,16 +41,12 @@ export async function cordonNode(
   context: StepContext,
   signal: AbortSignal,
 ): Promise<StepOutcome> {
-  const kubeNode = kubeNodeNamed(step.node, context);
-  if (kubeNode !== undefined)
-    await context
-      .kube()
-      .patch(
-        `/api/v1/nodes/${encodeURIComponent(kubeNode)}`,
-        { spec: { unschedulable: step.on } },
-        'merge',
-        signal,
-      );
+  const name = kubeNodeNamed(step.node, context);
+  if (name === undefined) return DONE;
+  const path = `/api/v1/nodes/${encodeURIComponent(name)}`;
+  await context.kube().patch(path, { spec: { unschedulable: step.on } }, 'merge', signal);
+  if (!step.on)
+    await context.commit((record) => withNode(record, step.node, ({ drainedAt: _drained, ...node }) => node));
   return DONE;
 }
 

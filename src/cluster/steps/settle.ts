@@ -16,7 +16,7 @@ export async function settle(context: StepContext): Promise<StepOutcome> {
   const record = await context.commit((current) => {
     if (current.stage.kind !== 'provisioning' && current.stage.kind !== 'running') return current;
     first = current.stage.kind === 'provisioning';
-    const { problem: _problem, problemStep: _step, rollout: _rollout, ...rest } = current;
+    const { problem: _problem, problemStep: _step, ...rest } = current;
     return {
       ...rest,
       stage: first ? { kind: 'running', since: now } : current.stage,
