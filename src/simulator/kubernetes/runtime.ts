@@ -122,14 +122,12 @@ function view(cluster: SimCluster): ClusterView {
     })),
     etcd: {
       quorum: etcd.hasQuorum(),
-      members: etcd
-        .members()
-        .map((member) => ({
-          id: String(member.id),
-          name: member.name,
-          learner: member.isLearner,
-          up: member.up,
-        })),
+      members: etcd.members().map((member) => ({
+        id: String(member.id),
+        name: member.name,
+        learner: member.isLearner,
+        up: member.up,
+      })),
     },
     nodes: core.store.list(R.nodes).map((node) => ({
       name: node.metadata.name,

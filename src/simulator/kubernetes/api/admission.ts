@@ -2,6 +2,7 @@
  * What happens to an object between decoding and storing: names, defaults and validation of the built-in
  * kinds that clusters are made of. Follows the real server where clients notice (messages, reasons, immutability).
  */
+import { randomUUID } from 'node:crypto';
 import { type Json, type KubeObject, sameJson } from './json.ts';
 import { R, type ResourceType } from './resources.ts';
 import { ApiError, type StatusCause, invalid } from './status.ts';
@@ -179,6 +180,7 @@ function admitWorkload(object: KubeObject, before: KubeObject | undefined, cause
       });
     spec.parallelism ??= 1;
     if (spec.completions === undefined && spec.parallelism === 1) spec.completions = 1;
+    if (!before) labelJob(object);
     spec.backoffLimit ??= 6;
     spec.completionMode ??= 'NonIndexed';
     spec.suspend ??= false;
@@ -224,6 +226,25 @@ function admitWorkload(object: KubeObject, before: KubeObject | undefined, cause
     spec.podManagementPolicy ??= 'OrderedReady';
     spec.updateStrategy ??= { type: 'RollingUpdate', rollingUpdate: { partition: 0 } };
   }
+}
+
+/** A Job selects its pods by its own uid, which is therefore decided here. */
+function labelJob(job: KubeObject): void {
+  const uid = (job.metadata.uid ??= randomUUID());
+  const { spec } = job;
+  if (spec.manualSelector) return;
+  spec.selector = { matchLabels: { 'batch.kubernetes.io/controller-uid': uid } };
+  const { name } = job.metadata;
+  const labels = {
+    'batch.kubernetes.io/controller-uid': uid,
+    'batch.kubernetes.io/job-name': name,
+    'controller-uid': uid,
+    'job-name': name,
+  };
+  spec.template.metadata = {
+    ...spec.template.metadata,
+    labels: { ...spec.template.metadata?.labels, ...labels },
+  };
 }
 
 function admitPod(

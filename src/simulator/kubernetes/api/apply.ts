@@ -76,14 +76,14 @@ export function trackUpdate(
   for (const [path, value] of now) if (!old.has(path) || !sameJson(old.get(path), value)) changed.add(path);
   for (const entry of entries) {
     if (isSame(entry, 'Update', identity, after.apiVersion)) continue;
-    for (const path of [...entry.fields]) if (changed.has(path) || !now.has(path)) entry.fields.delete(path);
+    for (const path of entry.fields) if (changed.has(path) || !now.has(path)) entry.fields.delete(path);
   }
   let own = entries.find((entry) => isSame(entry, 'Update', identity, after.apiVersion));
   if (!own) {
     own = { ...newEntry('Update', identity, after.apiVersion) };
     entries.push(own);
   }
-  for (const path of [...own.fields]) if (!now.has(path)) own.fields.delete(path);
+  for (const path of own.fields) if (!now.has(path)) own.fields.delete(path);
   if (changed.size > 0) own.time = identity.time;
   for (const path of changed) own.fields.add(path);
   writeEntries(after, entries);

@@ -15,6 +15,8 @@ import { ObjectStore } from './store.ts';
 
 /** How API servers reach containers; implemented by the kubelets. Throws ApiError when the node cannot be reached. */
 export interface PodAccess {
+  /** Throws ApiError when the API server cannot reach or may not use the pod's kubelet. */
+  reach(pod: KubeObject): void;
   logs(
     pod: KubeObject,
     options: {
@@ -35,6 +37,8 @@ export interface PodAccess {
 export interface ExecRequest {
   readonly container: string;
   readonly command: readonly string[];
+  /** Attach to what runs already instead of running `command`. */
+  readonly attach: boolean;
   readonly tty: boolean;
   readonly stdin: AsyncIterable<Buffer> | undefined;
   readonly stdout: (chunk: Buffer) => void;

@@ -335,7 +335,7 @@ export class Objects {
         ...before,
         metadata: { ...was, ...pick(metadata, ['labels', 'annotations', 'finalizers', 'managedFields']) },
       };
-      if (type.kind === 'Node' || type.kind === 'Pod' || true) next.status = after.status;
+      next.status = after.status;
       if (next.status === undefined) delete next.status;
     } else if (options.subresource !== 'approval' && hasStatus(type) && !privileged(options)) {
       if (before.status === undefined) delete next.status;
@@ -493,7 +493,8 @@ export class Objects {
         ? (options.gracePeriodSeconds ?? before.spec.terminationGracePeriodSeconds ?? 30)
         : 0;
     const already = before.metadata.deletionTimestamp !== undefined;
-    if (isFinal(next) && grace === 0 && !(type.kind === 'Namespace' && type.group === '')) {
+    const namespaceItself = type.kind === 'Namespace' && type.group === '';
+    if (finalizers.size === 0 && grace === 0 && !namespaceItself) {
       return { gone: this.store.delete(type.storage, namespace, name) ?? before };
     }
     if (
@@ -505,8 +506,7 @@ export class Objects {
     metadata.deletionTimestamp = new Date(this.#now() + grace * 1000).toISOString().replace(/\.\d+Z$/, 'Z');
     metadata.deletionGracePeriodSeconds = grace;
     metadata.generation = (metadata.generation ?? 0) + 1;
-    if (type.kind === 'Namespace' && type.group === '')
-      next.status = { ...next.status, phase: 'Terminating' };
+    if (namespaceItself) next.status = { ...next.status, phase: 'Terminating' };
     return { going: this.store.update(type.storage, next) };
   }
 }

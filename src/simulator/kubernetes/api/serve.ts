@@ -13,6 +13,7 @@ import { aggregated, apiGroup, apiGroupList, apiResourceList, versionInfo } from
 import type { Json, KubeObject } from './json.ts';
 import type { DeleteOptions, ListQuery, WriteOptions } from './objects.ts';
 import { openApiIndex, openApiV2, openApiV2Protobuf, openApiV3 } from './openapi.ts';
+import { decodeProtobuf } from './protobuf.ts';
 import { attributesOf, forbidden, isAllowed } from './rbac.ts';
 import { type ApiRequest, isTrue, parseRequest } from './request.ts';
 import type { ResourceType } from './resources.ts';
@@ -77,7 +78,7 @@ export class ApiFront implements AsyncDisposable {
 
   /** Cuts every connection, as a restarting API server does. */
   cut(): void {
-    for (const socket of [...this.#sockets]) socket.destroy();
+    for (const socket of this.#sockets) socket.destroy();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -411,6 +412,10 @@ function decodeBody(raw: Buffer, message: IncomingMessage): Json {
     const text = (message.headers['content-encoding'] === 'gzip' ? gunzipSync(raw) : raw).toString('utf8');
     if (type === 'application/apply-patch+yaml' || type === 'application/yaml') return parseYaml(text);
     if (/^application\/([a-z-]+\+)?json$/.test(type)) return JSON.parse(text);
+    if (type === 'application/vnd.kubernetes.protobuf') {
+      const decoded = decodeProtobuf(raw);
+      if (decoded !== undefined) return decoded;
+    }
   } catch (error) {
     throw badRequest(`error decoding the body: ${error instanceof Error ? error.message : error}`);
   }

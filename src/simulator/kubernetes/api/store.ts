@@ -69,6 +69,11 @@ export class ObjectStore {
     return this.#table(resource).objects.values();
   }
 
+  /** The same as an array, for those who change objects while they look at them. */
+  all(resource: ResourceKey): KubeObject[] {
+    return [...this.#table(resource).objects.values()];
+  }
+
   count(resource: ResourceKey): number {
     return this.#table(resource).objects.size;
   }
@@ -122,7 +127,7 @@ export class ObjectStore {
       const dropped = table.history.splice(0, table.history.length - HISTORY_CHANGES);
       table.compacted = dropped.at(-1)?.revision ?? table.compacted;
     }
-    for (const subscriber of [...table.subscribers]) subscriber(change);
+    for (const subscriber of table.subscribers) subscriber(change);
   }
 
   /** Changes after `revision`, or undefined when they are no longer known (410 Gone). */

@@ -9,7 +9,7 @@ const CLIENT_SIGNER = 'kubernetes.io/kube-apiserver-client-kubelet';
 
 export async function approveCertificates(cluster: SimCluster): Promise<void> {
   const { core, keys } = cluster;
-  for (const csr of [...core.store.values(R.csrs)]) {
+  for (const csr of core.store.all(R.csrs)) {
     if (csr.status?.certificate || csr.spec?.signerName !== CLIENT_SIGNER) continue;
     const pem = Buffer.from(csr.spec.request ?? '', 'base64').toString();
     const subject = readRequest(pem);

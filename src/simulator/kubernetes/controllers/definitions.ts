@@ -5,16 +5,18 @@ import { R } from '../api/resources.ts';
 
 export function establishDefinitions(cluster: { readonly core: ApiCore }): void {
   const { core } = cluster;
-  for (const crd of [...core.store.values(R.crds)]) {
+  for (const crd of core.store.all(R.crds)) {
     if (crd.metadata.deletionTimestamp) continue;
     const { names, versions } = crd.spec;
-    const clash = [...core.store.values(R.crds)].find(
-      (other) =>
-        other !== crd &&
-        other.spec.group === crd.spec.group &&
-        other.spec.names.kind === names.kind &&
-        (other.metadata.creationTimestamp ?? '') < (crd.metadata.creationTimestamp ?? ''),
-    );
+    const clash = core.store
+      .all(R.crds)
+      .find(
+        (other) =>
+          other !== crd &&
+          other.spec.group === crd.spec.group &&
+          other.spec.names.kind === names.kind &&
+          (other.metadata.creationTimestamp ?? '') < (crd.metadata.creationTimestamp ?? ''),
+      );
     const established = (crd.status?.conditions ?? []).some(
       (item: Json) => item.type === 'Established' && item.status === 'True',
     );
@@ -41,7 +43,7 @@ export function establishDefinitions(cluster: { readonly core: ApiCore }): void 
       };
     });
   }
-  for (const service of [...core.store.values(R.apiservices)]) {
+  for (const service of core.store.all(R.apiservices)) {
     if (service.status?.conditions) continue;
     core.edit(R.apiservices, service.metadata, (draft) => {
       draft.status = {

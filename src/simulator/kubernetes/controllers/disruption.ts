@@ -7,12 +7,14 @@ import { isReady, share } from './pods.ts';
 
 export function updateBudgets(cluster: { readonly core: ApiCore }): void {
   const { core } = cluster;
-  for (const pdb of [...core.store.values(R.pdbs)]) {
-    const pods = [...core.store.values(R.pods)].filter(
-      (pod) =>
-        pod.metadata.namespace === pdb.metadata.namespace &&
-        matchesSelector(pdb.spec?.selector, pod.metadata.labels),
-    );
+  for (const pdb of core.store.all(R.pdbs)) {
+    const pods = core.store
+      .all(R.pods)
+      .filter(
+        (pod) =>
+          pod.metadata.namespace === pdb.metadata.namespace &&
+          matchesSelector(pdb.spec?.selector, pod.metadata.labels),
+      );
     const expected = expectedPods(core, pods);
     const healthy = pods.filter((pod) => isReady(pod) && !pod.metadata.deletionTimestamp).length;
     const { minAvailable, maxUnavailable } = pdb.spec ?? {};

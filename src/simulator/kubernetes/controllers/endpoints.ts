@@ -9,7 +9,7 @@ import { isReady } from './pods.ts';
 export function fillEndpoints(cluster: SimCluster): void {
   const { core } = cluster;
   const serving = [...cluster.controlPlanes.values()].filter((node) => node.serving);
-  for (const service of [...core.store.values(R.services)]) {
+  for (const service of core.store.all(R.services)) {
     const { name, namespace } = service.metadata;
     if (name === 'kubernetes' && namespace === 'default') {
       write(
@@ -21,13 +21,15 @@ export function fillEndpoints(cluster: SimCluster): void {
       continue;
     }
     if (!service.spec?.selector || service.spec.type === 'ExternalName') continue;
-    const pods = [...core.store.values(R.pods)].filter(
-      (pod) =>
-        pod.metadata.namespace === namespace &&
-        matchesSelector({ matchLabels: service.spec.selector }, pod.metadata.labels) &&
-        isReady(pod) &&
-        pod.status?.podIP,
-    );
+    const pods = core.store
+      .all(R.pods)
+      .filter(
+        (pod) =>
+          pod.metadata.namespace === namespace &&
+          matchesSelector({ matchLabels: service.spec.selector }, pod.metadata.labels) &&
+          isReady(pod) &&
+          pod.status?.podIP,
+      );
     const ports = (service.spec.ports ?? []).map((port: Json) => ({
       ...(port.name ? { name: port.name } : {}),
       port: targetPort(port, pods[0]),

@@ -6,7 +6,7 @@ import { createPod, deletePod, isFinished, isGoing, isReady, podsOf } from './po
 
 export function runJobs(cluster: SimCluster): void {
   const { core } = cluster;
-  for (const job of [...core.store.values(R.jobs)]) {
+  for (const job of core.store.all(R.jobs)) {
     if (isGoing(job)) continue;
     if (
       (job.status?.conditions ?? []).some(
@@ -17,22 +17,6 @@ export function runJobs(cluster: SimCluster): void {
       continue;
     }
     const now = new Date(core.clock.now()).toISOString().replace(/\.\d+Z$/, 'Z');
-    if (!job.spec.selector?.matchLabels) {
-      core.edit(R.jobs, job.metadata, (draft) => {
-        draft.spec.selector = { matchLabels: { 'batch.kubernetes.io/controller-uid': draft.metadata.uid } };
-        const labels = {
-          'batch.kubernetes.io/controller-uid': draft.metadata.uid,
-          'batch.kubernetes.io/job-name': draft.metadata.name,
-          'controller-uid': draft.metadata.uid,
-          'job-name': draft.metadata.name,
-        };
-        draft.spec.template.metadata = {
-          ...draft.spec.template.metadata,
-          labels: { ...draft.spec.template.metadata?.labels, ...labels },
-        };
-      });
-      continue;
-    }
     const pods = podsOf(core, job);
     const succeeded = pods.filter((pod) => pod.status?.phase === 'Succeeded').length;
     const failed = pods.filter((pod) => pod.status?.phase === 'Failed').length;

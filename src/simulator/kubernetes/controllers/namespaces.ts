@@ -8,7 +8,7 @@ export function provideNamespaceDefaults(
   cluster: Pick<SimCluster, 'core'> & { readonly keys?: SimCluster['keys'] },
 ): void {
   const { core } = cluster;
-  for (const namespace of [...core.store.values(R.namespaces)]) {
+  for (const namespace of core.store.all(R.namespaces)) {
     if (namespace.metadata.deletionTimestamp) continue;
     const { name } = namespace.metadata;
     core.ensure(R.serviceaccounts, {
@@ -28,7 +28,7 @@ export function provideNamespaceDefaults(
 }
 
 export function finishNamespaces({ core }: { readonly core: ApiCore }): void {
-  for (const namespace of [...core.store.values(R.namespaces)]) {
+  for (const namespace of core.store.all(R.namespaces)) {
     if (!namespace.metadata.deletionTimestamp) continue;
     const { name } = namespace.metadata;
     let left = 0;

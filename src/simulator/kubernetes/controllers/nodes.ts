@@ -22,7 +22,7 @@ export function watchNodes(cluster: SimCluster): void {
   const { core, site } = cluster;
   const now = site.clock.monotonic();
   const grace = Math.max(GRACE_MS / site.pace.speed, MIN_REAL_GRACE_MS);
-  for (const node of [...core.store.values(R.nodes)]) {
+  for (const node of core.store.all(R.nodes)) {
     const kubelet = cluster.kubelets.get(node.metadata.name);
     const seen = kubelet?.lastHeartbeat ?? cluster.lastSeen.get(node.metadata.name) ?? now;
     cluster.lastSeen.set(node.metadata.name, seen);
@@ -104,7 +104,7 @@ function nextPodRange(cluster: SimCluster): string | undefined {
       ?.value ?? 24,
   );
   const base = address.split('.').reduce((sum: number, part: string) => sum * 256 + Number(part), 0);
-  const used = new Set([...core.store.values(R.nodes)].map((node) => node.spec?.podCIDR));
+  const used = new Set(core.store.all(R.nodes).map((node) => node.spec?.podCIDR));
   const step = 2 ** (32 - mask);
   for (let index = 0; index < 2 ** (mask - Number(prefix)); index += 1) {
     const at = base + index * step;
@@ -123,7 +123,7 @@ function evictTainted(cluster: SimCluster): void {
     if (taints.length > 0) tainted.set(node.metadata.name, taints);
   }
   if (tainted.size === 0) return;
-  for (const pod of [...core.store.values(R.pods)]) {
+  for (const pod of core.store.all(R.pods)) {
     const taints = tainted.get(pod.spec?.nodeName ?? '');
     if (!taints || isGoing(pod)) continue;
     for (const taint of taints) {
@@ -145,7 +145,7 @@ function evictTainted(cluster: SimCluster): void {
 
 /** The pod garbage collector: nobody will ever stop pods of a node that is gone. */
 function collectOrphans(core: ApiCore): void {
-  for (const pod of [...core.store.values(R.pods)]) {
+  for (const pod of core.store.all(R.pods)) {
     const name: string | undefined = pod.spec?.nodeName;
     if (name && !core.store.get(R.nodes, undefined, name))
       core.store.delete(R.pods, pod.metadata.namespace, pod.metadata.name);

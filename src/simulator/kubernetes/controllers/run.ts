@@ -89,11 +89,11 @@ async function loop(cluster: SimCluster, wake: Wake): Promise<void> {
           await controller(cluster);
         } catch (error) {
           // The next look repairs what a conflict or a missing object prevented now.
-          if (!(error instanceof ApiError))
-            site.log.warn(
-              { cluster: cluster.name, controller: controller.name, error: String(error) },
-              'simulated controller failed',
-            );
+          const level = error instanceof ApiError ? 'debug' : 'warn';
+          site.log[level](
+            { cluster: cluster.name, controller: controller.name, error: String(error) },
+            'simulated controller failed',
+          );
         }
       }
     }
@@ -120,7 +120,7 @@ async function flapping(cluster: SimCluster): Promise<void> {
   while (!signal.aborted) {
     try {
       await site.pace.sleep(FLAP_PERIOD_MS, signal);
-      for (const node of [...cluster.controlPlanes.values()])
+      for (const node of cluster.controlPlanes.values())
         if (site.faults.take('api-flaps', node.machine)) await node.flap(FLAP_MS, signal);
     } catch {
       return;

@@ -65,7 +65,7 @@ export function schedulePods({ core }: SimCluster): void {
     else if (!isGoing(pod) && !(pod.spec?.schedulingGates?.length > 0)) waiting.push(pod);
   }
   if (waiting.length === 0) return;
-  const nodes = [...core.store.values(R.nodes)].filter((node) => !isGoing(node));
+  const nodes = core.store.all(R.nodes).filter((node) => !isGoing(node));
   for (const pod of waiting) {
     const fitting = nodes.filter(
       (node) =>

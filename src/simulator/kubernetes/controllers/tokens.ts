@@ -5,7 +5,7 @@ import type { SimCluster } from '../node/cluster.ts';
 import { signClusterInfo } from '../node/kubeadm-objects.ts';
 
 export function tendTokens({ core }: SimCluster): void {
-  for (const secret of [...core.store.values(R.secrets)]) {
+  for (const secret of core.store.all(R.secrets)) {
     if (secret.type !== 'bootstrap.kubernetes.io/token' || secret.metadata.namespace !== 'kube-system')
       continue;
     const expiration = secret.data?.expiration;

@@ -49,11 +49,11 @@ function condition(
 }
 
 export function runDeployments({ core }: SimCluster): void {
-  for (const deployment of [...core.store.values(R.deployments)]) {
+  for (const deployment of core.store.all(R.deployments)) {
     if (isGoing(deployment)) continue;
     const { spec } = deployment;
     const hash = templateHash(spec.template);
-    const sets = [...core.store.values(R.replicasets)].filter((set) => isControlledBy(set, deployment));
+    const sets = core.store.all(R.replicasets).filter((set) => isControlledBy(set, deployment));
     let current = sets.find((set) => set.metadata.labels?.['pod-template-hash'] === hash);
     const wanted: number = spec.replicas ?? 1;
     const live = (set: KubeObject) => set.spec.replicas as number;
@@ -163,7 +163,7 @@ export function runDeployments({ core }: SimCluster): void {
 }
 
 export function runReplicaSets({ core }: SimCluster): void {
-  for (const set of [...core.store.values(R.replicasets)]) {
+  for (const set of core.store.all(R.replicasets)) {
     if (isGoing(set)) continue;
     const pods = podsOf(core, set).filter((pod) => !isGoing(pod) && !isFinished(pod));
     const wanted: number = set.spec.replicas ?? 1;
@@ -216,8 +216,8 @@ function daemonSpec(spec: Json): Json {
 }
 
 export function runDaemonSets({ core }: SimCluster): void {
-  const nodes = [...core.store.values(R.nodes)];
-  for (const set of [...core.store.values(R.daemonsets)]) {
+  const nodes = core.store.all(R.nodes);
+  for (const set of core.store.all(R.daemonsets)) {
     if (isGoing(set)) continue;
     const hash = templateHash(set.spec.template);
     const spec = daemonSpec(clone(set.spec.template.spec));
@@ -299,7 +299,7 @@ export function runDaemonSets({ core }: SimCluster): void {
 }
 
 export function runStatefulSets({ core }: SimCluster): void {
-  for (const set of [...core.store.values(R.statefulsets)]) {
+  for (const set of core.store.all(R.statefulsets)) {
     if (isGoing(set)) continue;
     const hash = templateHash(set.spec.template);
     const revision = `${set.metadata.name}-${hash}`;

@@ -50,7 +50,7 @@ export class EtcdGateway implements AsyncDisposable {
   }
 
   cut(): void {
-    for (const socket of [...this.#sockets]) socket.destroy();
+    for (const socket of this.#sockets) socket.destroy();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -143,7 +143,8 @@ export class EtcdGateway implements AsyncDisposable {
       case '/v3/kv/range':
         // Linearizable, so only a voter that is in touch with a majority answers. The double keeps no keys of its own here.
         if (!etcd.hasQuorum()) throw new EtcdError(GRPC.unavailable, 'etcdserver: request timed out');
-        if (self?.isLearner) throw new EtcdError(GRPC.failedPrecondition, 'etcdserver: rpc not supported for learner');
+        if (self?.isLearner)
+          throw new EtcdError(GRPC.failedPrecondition, 'etcdserver: rpc not supported for learner');
         return { header };
       case '/v3/maintenance/alarm':
         return { header };

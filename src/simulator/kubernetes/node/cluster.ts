@@ -10,6 +10,7 @@ import type { Json } from '../api/json.ts';
 import { ApiError } from '../api/status.ts';
 import { EtcdCluster } from '../etcd/members.ts';
 import type { KubernetesFaults } from '../faults.ts';
+import { Containers } from './containers.ts';
 import type { ControlPlane } from './control-plane.ts';
 import type { Kubelet } from './kubelet.ts';
 import type { Authority } from './pki.ts';
@@ -41,6 +42,7 @@ export class SimCluster {
   readonly keys: ClusterKeys;
   readonly core: ApiCore;
   readonly etcd: EtcdCluster;
+  readonly containers: Containers;
   /** ClusterConfiguration of init; live values are in the kubeadm-config ConfigMap. */
   readonly configuration: Json;
   readonly controlPlanes = new Map<string, ControlPlane>();
@@ -72,6 +74,8 @@ export class SimCluster {
         if (!this.etcd.hasQuorum()) throw new ApiError(500, 'InternalError', 'etcdserver: request timed out');
       },
     });
+    this.containers = new Containers(this);
+    this.core.pods = this.containers;
   }
 
   get signal(): AbortSignal {

@@ -359,7 +359,7 @@ function checkShared(document: Json, gates: Json, endpoint: Json): void {
       registration.name,
       'a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters',
     );
-  if (registration.criSocket !== undefined && !/^unix:\/\/\//.test(registration.criSocket))
+  if (registration.criSocket !== undefined && !String(registration.criSocket).startsWith('unix:///'))
     throw invalidValue(
       'nodeRegistration.criSocket',
       registration.criSocket,

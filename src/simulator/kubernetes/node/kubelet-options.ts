@@ -9,54 +9,11 @@ const CONTROL_PLANE = 'node-role.kubernetes.io/control-plane';
 const OWN_LABELS =
   /^(kubelet\.kubernetes\.io\/|node\.kubernetes\.io\/|kubernetes\.io\/(hostname|arch|os)$|topology\.kubernetes\.io\/(zone|region)$|beta\.kubernetes\.io\/(arch|os|instance-type)$|failure-domain\.beta\.kubernetes\.io\/|node\.kubernetes\.io\/instance-type$)/;
 /** Flags of the kubelet that exist; another one keeps it in a crash loop. */
-const KNOWN_FLAGS = new Set([
-  ...[
-    'node-ip',
-    'node-labels',
-    'provider-id',
-    'cloud-provider',
-    'hostname-override',
-    'register-with-taints',
-    'max-pods',
-    'v',
-    'cgroup-driver',
-    'container-runtime-endpoint',
-    'pod-infra-container-image',
-  ],
-  ...[
-    'eviction-hard',
-    'eviction-soft',
-    'kube-reserved',
-    'system-reserved',
-    'fail-swap-on',
-    'feature-gates',
-    'rotate-certificates',
-    'rotate-server-certificates',
-    'root-dir',
-    'image-gc-high-threshold',
-    'image-gc-low-threshold',
-    'node-status-update-frequency',
-    'resolv-conf',
-    'tls-cipher-suites',
-    'tls-min-version',
-    'read-only-port',
-    'protect-kernel-defaults',
-    'streaming-connection-idle-timeout',
-    'serialize-image-pulls',
-    'allowed-unsafe-sysctls',
-    'cpu-manager-policy',
-    'topology-manager-policy',
-    'container-log-max-size',
-    'container-log-max-files',
-    'event-qps',
-    'pod-max-pids',
-    'anonymous-auth',
-    'authorization-mode',
-    'volume-plugin-dir',
-    'image-credential-provider-config',
-    'image-credential-provider-bin-dir',
-  ],
-]);
+const KNOWN_FLAGS = new Set(
+  'node-ip node-labels provider-id cloud-provider hostname-override register-with-taints max-pods v cgroup-driver container-runtime-endpoint pod-infra-container-image eviction-hard eviction-soft kube-reserved system-reserved fail-swap-on feature-gates rotate-certificates rotate-server-certificates root-dir image-gc-high-threshold image-gc-low-threshold node-status-update-frequency resolv-conf tls-cipher-suites tls-min-version read-only-port protect-kernel-defaults streaming-connection-idle-timeout serialize-image-pulls allowed-unsafe-sysctls cpu-manager-policy topology-manager-policy container-log-max-size container-log-max-files event-qps pod-max-pids anonymous-auth authorization-mode volume-plugin-dir image-credential-provider-config image-credential-provider-bin-dir'.split(
+    ' ',
+  ),
+);
 
 export const kubeletFailed = (why: string) =>
   new KubeadmError(

@@ -9,7 +9,7 @@ import { forbidden, isAllowed } from '../api/rbac.ts';
 import type { UserInfo } from '../api/request.ts';
 import { R } from '../api/resources.ts';
 import type { SimCluster } from './cluster.ts';
-import { completesByItself, isCniPod, jobOutcome, runtimeOf } from './pod-runtime.ts';
+import { completesByItself, isCniPod, runtimeOf } from './pod-runtime.ts';
 
 /** Times of real kubelets and images, milliseconds of hardware time. */
 const TIMES = { heartbeat: 10_000, pull: 4000, start: 1500, stop: 1500, job: 6000, retry: 2000 };
@@ -322,6 +322,7 @@ export class Kubelet {
       this.#running.get(key)?.abort();
       this.#running.delete(key);
     }
+    this.cluster.containers.forget(pod);
     if (isCniPod(pod)) this.#cniChanged();
   }
 
@@ -344,7 +345,7 @@ export class Kubelet {
   }
 
   async #start(pod: KubeObject, signal: AbortSignal): Promise<void> {
-    const { site, core } = this.cluster;
+    const { site } = this.cluster;
     const { pace } = site;
     const known = pod.status?.phase === 'Running';
     if (!known) {
@@ -402,15 +403,24 @@ export class Kubelet {
       await this.#untilReachable(signal);
       this.#cniChanged();
     }
-    if (completesByItself(pod)) {
-      await pace.sleep(TIMES.job, signal);
-      const exitCode = await jobOutcome(pod);
-      await this.#setPod(pod, signal, (draft) => {
-        draft.status = {
-          ...draft.status,
-          phase: exitCode === 0 ? 'Succeeded' : 'Failed',
-          conditions: conditions(this.#now(), false, 'PodCompleted'),
-          containerStatuses: (draft.status.containerStatuses ?? []).map((status: Json) => ({
+    const codes = (pod.spec.containers ?? []).map((container: Json) =>
+      this.cluster.containers.runMain(pod, container, signal),
+    );
+    if (!completesByItself(pod)) {
+      await Promise.all(codes);
+      return;
+    }
+    await pace.sleep(TIMES.job, signal);
+    const exitCodes: number[] = await Promise.all(codes);
+    await this.#setPod(pod, signal, (draft) => {
+      draft.status = {
+        ...draft.status,
+        phase: exitCodes.every((code) => code === 0) ? 'Succeeded' : 'Failed',
+        conditions: conditions(this.#now(), false, 'PodCompleted'),
+        containerStatuses: (draft.status.containerStatuses ?? []).map((status: Json, index: number) => {
+          const exitCode = exitCodes[index] ?? 0;
+          const startedAt = status.state?.running?.startedAt ?? this.#now();
+          return {
             ...status,
             ready: false,
             started: false,
@@ -418,15 +428,14 @@ export class Kubelet {
               terminated: {
                 exitCode,
                 reason: exitCode === 0 ? 'Completed' : 'Error',
-                startedAt: status.state?.running?.startedAt ?? this.#now(),
+                startedAt,
                 finishedAt: this.#now(),
               },
             },
-          })),
-        };
-      });
-    }
-    core.store.get(R.pods, pod.metadata.namespace, pod.metadata.name);
+          };
+        }),
+      };
+    });
   }
 
   async #terminate(pod: KubeObject, signal: AbortSignal): Promise<void> {
@@ -437,9 +446,6 @@ export class Kubelet {
     const { core } = this.cluster;
     const current = core.store.get(R.pods, pod.metadata.namespace, pod.metadata.name);
     if (current?.metadata.uid !== pod.metadata.uid) return;
-    core.edit(R.pods, pod.metadata, (draft) => {
-      draft.metadata.deletionGracePeriodSeconds = 0;
-    });
     core.objects.delete(core.type(R.pods), pod.metadata.namespace, pod.metadata.name, {
       gracePeriodSeconds: 0,
     });

@@ -25,15 +25,8 @@ export function isCniPod(pod: KubeObject): boolean {
   return pod.spec?.hostNetwork === true && mounts;
 }
 
-/** Pods of Jobs, and bare pods whose restart policy lets them end. */
-export function completesByItself(pod: KubeObject): boolean {
-  if (pod.spec?.restartPolicy === 'Always') return false;
-  const command = [
-    ...(pod.spec?.containers?.[0]?.command ?? []),
-    ...(pod.spec?.containers?.[0]?.args ?? []),
-  ].join(' ');
-  return !/\bsleep\b|\btail -f\b/.test(command);
-}
+/** Pods whose restart policy lets them end: those of Jobs, and bare ones. */
+export const completesByItself = (pod: KubeObject) => pod.spec?.restartPolicy !== 'Always';
 
 /** Why the container cannot start: an image that says so in its name, as no registry is behind this double. */
 export function runtimeOf(pod: KubeObject): { problem: string | undefined } {
@@ -42,13 +35,4 @@ export function runtimeOf(pod: KubeObject): { problem: string | undefined } {
     if (/(does-not-exist|no-such-image)/.test(container.image)) return { problem: 'ImagePullBackOff' };
   }
   return { problem: undefined };
-}
-
-/** Exit code of a pod that ends by itself: `exit N` or `false` in its command, else 0. */
-export async function jobOutcome(pod: KubeObject): Promise<number> {
-  const container = pod.spec?.containers?.[0] ?? {};
-  const command = [...(container.command ?? []), ...(container.args ?? [])].join(' ');
-  const exit = /\bexit (\d+)\b/.exec(command);
-  if (exit) return Number(exit[1]);
-  return /(^|\s)false(\s|$)/.test(command) ? 1 : 0;
 }
