@@ -17,13 +17,12 @@ export function targetKind(target: string): TargetKind {
 
 /** One live session, asked at scrape time. */
 export interface SessionGauges {
-  readonly state: 'attached' | 'detached' | 'closed';
-  readonly inflightBytes: number;
-  readonly inflightCapBytes: number;
-  readonly replayBytes: number;
-  readonly rttMs: number | undefined;
-  readonly lagMs: number;
-  readonly stalledStreams: number;
+  state(): 'attached' | 'detached' | 'closed';
+  inflightBytes(): number;
+  inflightCapBytes(): number;
+  replayBytes(): number;
+  lagMs(): number;
+  streamsStalled(): number;
   streamsOpen(): Map<TargetKind, number>;
 }
 
@@ -43,6 +42,7 @@ export class TunnelMetrics {
   readonly #denied: Counter;
   readonly #syncLag: Gauge;
   readonly #rtt: Histogram;
+  readonly #streamBytes: Counter<'target' | 'direction'>;
 
   constructor(registry: Registry) {
     const registers = [registry];
@@ -52,64 +52,68 @@ export class TunnelMetrics {
       for (const session of sessions) total += pick(session);
       return total;
     };
-    const gauge = (name: string, help: string, collect: (gauge: Gauge) => void): Gauge =>
+    const gauge = (
+      name: string,
+      help: string,
+      collect: (gauge: Gauge) => void,
+      labelNames: string[] = [],
+    ): Gauge =>
       new Gauge({
         name: `pcg_tunnel_${name}`,
         help,
+        labelNames,
         registers,
         collect() {
           collect(this);
         },
       });
-    new Gauge({
-      name: 'pcg_tunnel_state',
-      help: 'Sessions by state.',
-      labelNames: ['state'] as const,
-      registers,
-      collect() {
+    gauge(
+      'state',
+      'Sessions by state.',
+      (it) => {
         for (const state of ['attached', 'detached'] as const)
-          this.set(
+          it.set(
             { state },
-            sum((session) => (session.state === state ? 1 : 0)),
+            sum((session) => (session.state() === state ? 1 : 0)),
           );
       },
-    });
+      ['state'],
+    );
     gauge('inflight_bytes', 'Reliable bytes sent and not acknowledged.', (it) =>
-      it.set(sum((session) => session.inflightBytes)),
+      it.set(sum((session) => session.inflightBytes())),
     );
     gauge('inflight_cap_bytes', 'What the governor allows in flight.', (it) =>
-      it.set(sum((session) => session.inflightCapBytes)),
+      it.set(sum((session) => session.inflightCapBytes())),
     );
-    gauge('replay_bytes', 'Bytes kept for replay.', (it) => it.set(sum((session) => session.replayBytes)));
+    gauge('replay_bytes', 'Bytes kept for replay.', (it) => it.set(sum((session) => session.replayBytes())));
     gauge('event_loop_lag_seconds', 'How late the last heartbeat was.', (it) => {
       let worst = 0;
-      for (const session of sessions) worst = Math.max(worst, session.lagMs);
+      for (const session of sessions) worst = Math.max(worst, session.lagMs());
       it.set(worst / 1000);
     });
     gauge('streams_stalled', 'Streams with data and no credit.', (it) =>
-      it.set(sum((session) => session.stalledStreams)),
+      it.set(sum((session) => session.streamsStalled())),
     );
     this.#syncLag = gauge(
       'sync_lag_seconds',
       'Age of the oldest fact not acknowledged by the peer.',
       () => {},
     );
-    new Gauge({
-      name: 'pcg_tunnel_streams_open',
-      help: 'Open streams by kind of target.',
-      labelNames: ['target'] as const,
-      registers,
-      collect() {
-        this.reset();
+    gauge(
+      'streams_open',
+      'Open streams by kind of target.',
+      (it) => {
+        it.reset();
         for (const session of sessions)
-          for (const [target, count] of session.streamsOpen()) this.inc({ target }, count);
+          for (const [target, count] of session.streamsOpen()) it.inc({ target }, count);
       },
-    });
+      ['target'],
+    );
     const bytes = this.#bytes;
-    new Counter({
+    this.#streamBytes = new Counter({
       name: 'pcg_tunnel_stream_bytes',
       help: 'Payload bytes of streams.',
-      labelNames: ['target', 'direction'] as const,
+      labelNames: ['target', 'direction'],
       registers,
       collect() {
         this.reset();
@@ -164,6 +168,11 @@ export class TunnelMetrics {
   track(session: SessionGauges): Disposable {
     this.#sessions.add(session);
     return { [Symbol.dispose]: () => void this.#sessions.delete(session) };
+  }
+
+  /** Payload bytes so far, by kind of target and direction: what the counter will say. */
+  async streamBytes(): Promise<{ value: number; labels: Record<string, string | number | undefined> }[]> {
+    return (await this.#streamBytes.get()).values;
   }
 
   /** Plain numbers that frames add to; prom-client is asked to look only at scrape time. */

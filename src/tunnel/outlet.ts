@@ -253,6 +253,11 @@ export class Outlet {
         | Source
         | undefined;
       if (source === undefined) return sent;
+      if (!source.ready) {
+        // what it had was taken back
+        scheduler.deactivate(source);
+        continue;
+      }
       const frame = source.nextFrame(this.#done);
       if (source.queuedAt > 0) {
         this.#metrics?.queued(source.class, now - source.queuedAt);

@@ -166,11 +166,13 @@ const ACK_QUIET_MS = 200;
 const SLOW_BYTES = 4 * 1024 * 1024;
 const SLOW_MS = 30_000;
 
-/** Close codes of a carrier after which there is no session to come back to. */
+/**
+ * Close codes of a carrier after which there is no session to come back to. Not UNAUTHENTICATED: somebody on the way
+ * can provoke it, and must not be able to do more than cut.
+ */
 const FINAL_CLOSES: ReadonlySet<number> = new Set([
   CLOSE.NORMAL,
   CLOSE.PROTOCOL,
-  CLOSE.UNAUTHENTICATED,
   CLOSE.REVOKED,
   CLOSE.SESSION_EXPIRED,
   CLOSE.TOO_BIG,
@@ -622,30 +624,15 @@ export class Session implements TunnelSession {
   }
 
   #gauges(): SessionGauges {
-    const session = this;
+    const { replay, governor } = this.#outlet;
     return {
-      get state() {
-        return session.#phase.kind;
-      },
-      get inflightBytes() {
-        return session.#phase.kind === 'attached' ? session.#outlet.replay.bytes : 0;
-      },
-      get inflightCapBytes() {
-        return session.#outlet.governor.capBytes;
-      },
-      get replayBytes() {
-        return session.#outlet.replay.bytes;
-      },
-      get rttMs() {
-        return session.rttMs;
-      },
-      get lagMs() {
-        return loopLagMs(session.#clock);
-      },
-      get stalledStreams() {
-        return session.#streams.stalled;
-      },
-      streamsOpen: () => session.#streams.byTarget(),
+      state: () => this.#phase.kind,
+      inflightBytes: () => (this.#phase.kind === 'attached' ? replay.bytes : 0),
+      inflightCapBytes: () => governor.capBytes,
+      replayBytes: () => replay.bytes,
+      lagMs: () => loopLagMs(this.#clock),
+      streamsStalled: () => this.#streams.stalled,
+      streamsOpen: () => this.#streams.byTarget(),
     };
   }
 }

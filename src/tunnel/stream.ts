@@ -206,7 +206,6 @@ export class SessionStream extends Duplex implements Source {
 
   override _final(callback: () => void): void {
     if (this.#finSent || this.#stopped) {
-      this.#finSent = true;
       callback();
       return;
     }

@@ -414,9 +414,9 @@ export class Streams implements StreamLink {
     this.#draining = true;
     const error = (): StreamError => new StreamError(code, message);
     this.#commands.clear();
-    for (const pending of [...this.#opening.values()]) pending.settle('lost', error());
-    for (const controller of [...this.#dialling.values()]) controller.abort(error());
-    for (const stream of [...this.#streams.values()]) {
+    for (const pending of this.#opening.values()) pending.settle('lost', error());
+    for (const controller of this.#dialling.values()) controller.abort(error());
+    for (const stream of this.#streams.values()) {
       this.#remove(stream);
       stream.fail(error());
     }

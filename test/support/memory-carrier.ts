@@ -10,8 +10,8 @@ const HEADROOM = 14;
 export interface LinkOptions {
   /** Breaks the link when this many bytes have been sent from the first end (`a`) or the second (`b`). */
   readonly cutAfter?: { readonly a?: number; readonly b?: number };
-  /** Sees every message that arrives; false drops it (and nothing else: for tests of lost last words). */
-  readonly filter?: (to: 'a' | 'b', message: Buffer) => boolean;
+  /** Sees every message before it arrives; true breaks the link instead, so that it is the first one lost. */
+  readonly cutBefore?: (to: 'a' | 'b', message: Buffer) => boolean;
 }
 
 export class MemoryCarrier implements Carrier {
@@ -125,7 +125,11 @@ export class MemoryCarrier implements Carrier {
   }
 
   #arrive(message: Buffer): void {
-    if (this.#over !== undefined || this.#link.options.filter?.(this.name, message) === false) return;
+    if (this.#over !== undefined) return;
+    if (this.#link.options.cutBefore?.(this.name, message) === true) {
+      this.#link.cut();
+      return;
+    }
     this.bytesReceived += message.length;
     if (this.#handler === undefined) this.#early.push(message);
     else this.#handler.message(message);
