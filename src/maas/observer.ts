@@ -31,7 +31,7 @@ export type ObserverState =
 export interface ObserverIntervals {
   /** Events are read this often while a key is active or a machine moves, milliseconds. */
   readonly activeMs: number;
-  /** A moving machine without a telling event is read again after this, milliseconds; default 6 x activeMs. */
+  /** A moving machine without a telling event is read again after this, milliseconds. */
   readonly movingMs: number;
   /** Events are read this often at rest, milliseconds. */
   readonly idleMs: number;
@@ -39,9 +39,12 @@ export interface ObserverIntervals {
   readonly fullMs: number;
 }
 
-const DEFAULT_INTERVALS = { activeMs: 5_000, idleMs: 30_000, fullMs: 600_000 };
-/** Status changes nearly always leave an event; this many event polls may pass before looking anyway. */
-const MOVING_PER_ACTIVE = 6;
+const DEFAULT_INTERVALS: ObserverIntervals = {
+  activeMs: 5_000,
+  movingMs: 30_000, // 100 machines on the move cost the region 3 s each time
+  idleMs: 30_000,
+  fullMs: 600_000,
+};
 
 export interface ObserverOptions {
   readonly client: MaasClient;
@@ -91,12 +94,7 @@ const FAILURE_BACKOFF = { baseMs: 2_000, capMs: 30_000 };
 
 export function createMaasObserver(options: ObserverOptions): MaasObserver {
   const { client, clock, log } = options;
-  const { activeMs = DEFAULT_INTERVALS.activeMs } = options.intervals ?? {};
-  const intervals: ObserverIntervals = {
-    ...DEFAULT_INTERVALS,
-    movingMs: activeMs * MOVING_PER_ACTIVE,
-    ...options.intervals,
-  };
+  const intervals = { ...DEFAULT_INTERVALS, ...options.intervals };
   const known = new Sightings();
   const tail = createEventTail(client.events);
   const wake = new Wake();

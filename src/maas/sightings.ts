@@ -108,16 +108,17 @@ export class Sightings {
     return false;
   }
 
-  /** Machines whose reading is missing, outdated by an event, or too old for what they do. */
+  /** Machines whose reading is missing or outdated by an event, then those whose reading is too old for what they do. */
   due({ nowMs, movingMs }: Due): string[] {
-    const due: string[] = [];
+    const outdated: string[] = [];
+    const old: string[] = [];
     for (const [id, entry] of this.#entries) {
-      const old = nowMs - entry.asOfMs >= movingMs;
       const watched =
         (entry.machine !== undefined && isMoving(entry.machine.status)) || this.#isActive(entry);
-      if (entry.stale || (old && watched)) due.push(id);
+      if (entry.stale) outdated.push(id);
+      else if (watched && nowMs - entry.asOfMs >= movingMs) old.push(id);
     }
-    return due;
+    return [...outdated, ...old];
   }
 
   /** The `count` machines that were read longest ago. */
