@@ -4,6 +4,7 @@
  */
 import { answer, type Call, isReply, parseBody } from './call.ts';
 import { decodeComponent, Form, parseUrlEncoded } from './form.ts';
+import { Nonces } from './nonces.ts';
 import { authenticate, forbidden } from './oauth.ts';
 import { outsideApi } from './outside.ts';
 import { nginxPage, plain, raisedText, type Reply } from './reply.ts';
@@ -48,6 +49,11 @@ const RESOURCES: readonly Resource[] = [
   ...accountResources,
   ...otherResources,
 ];
+
+/** Resources whose fields every machine repeats. */
+const SHOWN_IN_MACHINES = new Set(
+  'zone resourcepool domain domains subnet subnets vlan vlans fabric fabrics interface'.split(' '),
+);
 
 const API_ROOT = '/MAAS/api/2.0/';
 const ANONYMOUS: User = { username: 'AnonymousUser', email: '', admin: false, active: true };
@@ -100,7 +106,7 @@ export function allowedAt(target: string): string {
 export class MaasApi {
   readonly #region: Region;
   readonly #site: Site;
-  readonly #nonces = new Set<string>();
+  readonly #nonces = new Nonces();
 
   constructor(region: Region, site: Site) {
     this.#region = region;
@@ -145,8 +151,7 @@ export class MaasApi {
     if (auth.kind === 'anonymous') return this.#anonymous(resource, { ...call, user: ANONYMOUS }, op);
     const reply = await this.#run(resource, { ...call, user: auth.user }, op);
     if (reply.origin === 'api') auth.commit();
-    if (request.method !== 'GET' && resource.name !== 'machine' && resource.name !== 'machines')
-      this.#site.cache.forgetAll();
+    if (request.method !== 'GET' && SHOWN_IN_MACHINES.has(resource.name)) this.#site.cache.forgetAll();
     return reply;
   }
 

@@ -176,10 +176,6 @@ export function createControl(options: ControlOptions): (request: ControlRequest
       return reply(200, faultsJson(faults));
     }
     if (kind === 'faults') return writes ? changeFaults(options, request) : reply(200, faultsJson(faults));
-    if (kind === 'clock' && writes) {
-      region.clockSkewS = Number(request.body);
-      return reply(200, { clockSkewS: region.clockSkewS });
-    }
     if (kind === 'config' && id && writes) {
       region.config.set(id, parseJson(request.body));
       return reply(200, { [id]: region.config.get(id) });

@@ -39,7 +39,6 @@ const NO_USER = 'unknown';
 
 export class EventLog {
   readonly #events: LoggedEvent[] = [];
-  readonly #listeners = new Set<(event: LoggedEvent) => void>();
   #nextId = 1;
 
   /** Also keeps the machine's status message, which shows the latest event of INFO and above. */
@@ -49,7 +48,6 @@ export class EventLog {
     this.#nextId += 1;
     this.#events.push(event);
     if (LEVELS[level] >= LEVELS.INFO) machine.statusMessage = description ? `${type} - ${description}` : type;
-    for (const listener of this.#listeners) listener(event);
   }
 
   /** Newest first. */
@@ -72,14 +70,5 @@ export class EventLog {
       if (event && wanted(event)) found.push(event);
     }
     return found.reverse();
-  }
-
-  onEvent(listener: (event: LoggedEvent) => void): Disposable {
-    this.#listeners.add(listener);
-    return { [Symbol.dispose]: () => this.#listeners.delete(listener) };
-  }
-
-  get size(): number {
-    return this.#events.length;
   }
 }

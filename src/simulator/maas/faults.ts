@@ -3,10 +3,11 @@
  * Grammar: `name[=value][:probability-or-count][@filter]`, e.g. `lost-reply:0.05`, `deploy-stuck:2@rack-a`,
  * `slow=2000:0.1@machines`. Without a number a fault always strikes. Chance is drawn per rule from the seed.
  */
+import { KUBERNETES_FAULTS, type KubernetesFault } from '../kubernetes/faults.ts';
 import { type Random, seededRandom } from '../random.ts';
 
 /** Where a fault strikes decides what its filter is compared with. */
-const CATALOGUE = {
+const MAAS_FAULTS = {
   // on the way of a request: the filter is part of `METHOD path op`
   'lost-reply': ['request', 'MAAS does the work, the connection closes without an answer'],
   'reset-mid-body': ['request', 'the connection is reset after half of the answer'],
@@ -44,7 +45,25 @@ const CATALOGUE = {
   'double-allocation': ['allocate', 'MAAS returns a machine that somebody else already holds'],
 } as const;
 
-export type FaultName = keyof typeof CATALOGUE;
+type MaasFault = keyof typeof MAAS_FAULTS;
+
+export type FaultName = MaasFault | KubernetesFault;
+
+interface CatalogueEntry {
+  readonly name: FaultName;
+  readonly where: string;
+  readonly what: string;
+}
+
+/** On a booted machine the filter is compared as on any machine. */
+const CATALOGUE: readonly CatalogueEntry[] = [
+  ...Object.entries(MAAS_FAULTS).map(([name, [where, what]]) => ({ name: name as MaasFault, where, what })),
+  ...Object.entries(KUBERNETES_FAULTS).map(([name, what]) => ({
+    name: name as KubernetesFault,
+    where: 'machine',
+    what,
+  })),
+];
 
 export interface FaultRule {
   readonly text: string;
@@ -68,25 +87,22 @@ export class FaultSyntaxError extends Error {
 }
 
 /** Every fault with where it strikes and what it does, for help texts. */
-export const faultCatalogue = (): { name: FaultName; where: string; what: string }[] =>
-  (Object.keys(CATALOGUE) as FaultName[]).map((name) => ({
-    name,
-    where: CATALOGUE[name][0],
-    what: CATALOGUE[name][1],
-  }));
+export const faultCatalogue = (): readonly CatalogueEntry[] => CATALOGUE;
 
-const isFaultName = (text: string): text is FaultName => Object.hasOwn(CATALOGUE, text);
+const isFaultName = (text: string): text is FaultName => CATALOGUE.some((entry) => entry.name === text);
 
 /** Throws FaultSyntaxError that names what is wrong and, for a misspelt name, the nearest ones. */
 export function parseFault(text: string): FaultRule {
   const match = /^([a-z0-9-]+)(?:=([^:@]*))?(?::([^@]*))?(?:@(.*))?$/.exec(text.trim());
   const name = match?.[1] ?? '';
   if (!match || !isFaultName(name)) {
-    const near = faultCatalogue()
-      .map((entry) => entry.name)
-      .filter((known) => name !== '' && (known.includes(name.slice(0, 4)) || name.includes(known)));
+    const near = CATALOGUE.map((entry) => entry.name).filter(
+      (known) => name !== '' && (known.includes(name.slice(0, 4)) || name.includes(known)),
+    );
     const hint =
-      near.length > 0 ? `did you mean ${near.join(' or ')}?` : `known: ${Object.keys(CATALOGUE).join(', ')}`;
+      near.length > 0
+        ? `did you mean ${near.join(' or ')}?`
+        : `known: ${CATALOGUE.map((entry) => entry.name).join(', ')}`;
     throw new FaultSyntaxError(`unknown fault "${name || text}"; ${hint}`);
   }
   const [, , valueText, amountText, filter] = match;

@@ -78,9 +78,7 @@ export class MachineLife {
   // The bricks
 
   strikes(name: FaultName, machine: Machine): Strike | undefined {
-    const zone = this.#region.zone(machine.zoneId).name;
-    const pool = this.#region.pool(machine.poolId).name;
-    return this.#faults.strikes(name, `${machine.hostname} ${machine.systemId} ${zone} ${pool}`);
+    return this.#faults.strikes(name, this.#region.faultSubject(machine));
   }
 
   event(

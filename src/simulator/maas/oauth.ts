@@ -5,6 +5,7 @@
 import { createHmac } from 'node:crypto';
 import type { Form } from './form.ts';
 import type { User } from './model.ts';
+import type { Nonces } from './nonces.ts';
 import type { Region } from './region.ts';
 import { MaasError, plain, pythonRepr, raisedText, type Reply } from './reply.ts';
 
@@ -93,7 +94,7 @@ function baseString(request: SignedRequest, params: Map<string, string>): string
 }
 
 /** `nonces` remembers what committed, per consumer and token. */
-export function authenticate(region: Region, nonces: Set<string>, request: SignedRequest): Authentication {
+export function authenticate(region: Region, nonces: Nonces, request: SignedRequest): Authentication {
   const header = request.authorization?.trim() ?? '';
   const inHeader = REQUIRED.filter((name) => name !== 'oauth_signature').every((name) =>
     header.includes(name),
@@ -119,7 +120,7 @@ export function authenticate(region: Region, nonces: Set<string>, request: Signe
 
 function check(
   region: Region,
-  nonces: Set<string>,
+  nonces: Nonces,
   request: SignedRequest,
   params: Map<string, string>,
 ): Authentication {
@@ -170,7 +171,7 @@ function check(
     kind: 'user',
     user,
     commit: () => {
-      if (nonce !== '') nonces.add(nonceKey);
+      if (nonce !== '') nonces.add(nonceKey, region.now());
     },
   };
 }

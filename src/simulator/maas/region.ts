@@ -270,6 +270,22 @@ export class Region {
     return user.admin || machine.owner === null || machine.owner === user.username;
   }
 
+  /** What a machine's faults are filtered by. */
+  faultSubject(machine: Machine): string {
+    const { hostname, systemId } = machine;
+    return `${hostname} ${systemId} ${this.zone(machine.zoneId).name} ${this.pool(machine.poolId).name}`;
+  }
+
+  /** MAAS's DNS: machines that have an address of their own, and DNS resources. */
+  resolve(host: string): string[] {
+    const name = host.replace(/\.$/, '').toLowerCase();
+    const machine = [...this.machines.values()].find((one) => this.fqdn(one).toLowerCase() === name);
+    const resources = this.dnsResources.filter(
+      (one) => `${one.name}.${this.domain(one.domainId).name}`.toLowerCase() === name,
+    );
+    return [...(machine ? this.machineIps(machine) : []), ...resources.flatMap((one) => one.ips)];
+  }
+
   removeMachine(machine: Machine): void {
     for (const [ip, address] of this.addresses)
       if (address.machine?.systemId === machine.systemId) this.addresses.delete(ip);

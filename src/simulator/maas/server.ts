@@ -3,6 +3,7 @@
  * that strike a request on its way. A client that goes away does not stop the work.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Clock } from '../../base/clock.ts';
@@ -47,6 +48,7 @@ export interface MaasServerOptions {
   readonly slots: number;
   /** Idle connections live this long; nginx has 65 s. */
   readonly keepAliveMs?: number;
+  readonly tls?: { readonly cert: string; readonly key: string };
   /** Answers everything below /simulator/. */
   readonly control: (request: ControlRequest) => Promise<Reply>;
 }
@@ -74,14 +76,15 @@ export class MaasServer {
     this.#options = options;
     this.#api = new MaasApi(options.region, options.site);
     this.#slots = new Slots(options.slots);
-    this.#server = createServer(
-      {
-        maxHeaderSize: NODE_HEADER_LIMIT,
-        requireHostHeader: false,
-        keepAliveTimeout: options.keepAliveMs ?? KEEP_ALIVE_MS,
-      },
-      (request, response) => void this.#serve(request, response),
-    );
+    const settings = {
+      maxHeaderSize: NODE_HEADER_LIMIT,
+      requireHostHeader: false,
+      keepAliveTimeout: options.keepAliveMs ?? KEEP_ALIVE_MS,
+    };
+    const serve = (request: IncomingMessage, response: ServerResponse) => void this.#serve(request, response);
+    this.#server = options.tls
+      ? createTlsServer({ ...settings, ...options.tls, minVersion: 'TLSv1.2' }, serve)
+      : createServer(settings, serve);
     // The default adds a second of grace that clients would see.
     this.#server.keepAliveTimeoutBuffer = 0;
     this.#server.requestTimeout = 0;

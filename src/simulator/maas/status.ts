@@ -32,8 +32,6 @@ const TABLE = [
 
 export type Status = (typeof TABLE)[number][1];
 
-export const STATUSES: readonly Status[] = TABLE.map(([, name]) => name);
-
 const NUMBERS = new Map<Status, number>(TABLE.map(([number, name]) => [name, number]));
 const TITLES = new Map<Status, string>(TABLE.map(([, name, title]) => [name, title]));
 const BY_NUMBER = new Map<number, Status>(TABLE.map(([number, name]) => [number, name]));
