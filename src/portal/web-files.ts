@@ -47,7 +47,6 @@ export async function webFiles(app: App, directory: string | undefined): Promise
   if (directory !== undefined)
     await app.register(fastifyStatic, {
       root: directory,
-      wildcard: false,
       setHeaders: (reply, path) => {
         const hashed = path.includes('/assets/');
         reply.header('cache-control', hashed ? 'public, max-age=31536000, immutable' : 'no-cache');

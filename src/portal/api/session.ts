@@ -33,6 +33,19 @@ export function sessionRoutes(app: App, portal: Portal): void {
     },
   );
 
+  app.get(
+    '/session',
+    {
+      config: { access: 'public' },
+      schema: {
+        summary: 'Is somebody signed in? Never 401: for pages that only want to know',
+        tags: ['session'],
+        response: { 200: z.object({ user: UserSchema.nullable() }), ...PROBLEMS },
+      },
+    },
+    async ({ caller }) => ({ user: caller ? { email: caller.email, role: caller.role } : null }),
+  );
+
   app.delete(
     '/session',
     { schema: { summary: 'Sign out', tags: ['session'], response: { 204: z.null(), ...PROBLEMS } } },

@@ -61,7 +61,7 @@ type List<T> = { items: T[] };
 
 export async function loadMe(): Promise<void> {
   try {
-    me.value = await api<Me>('GET', '/me');
+    me.value = (await api<{ user: Me | null }>('GET', '/session')).user;
   } catch {
     me.value = null;
   }

@@ -122,11 +122,11 @@ function Known({ cluster }: { cluster: Cluster }) {
         <section class="card" aria-labelledby="conditions">
           <h2 id="conditions">Conditions</h2>
           {status && status.conditions.length > 0 ? (
-            <ul class="plain">
+            <ul class="plain conditions">
               {status.conditions.map((condition) => {
                 const look = CONDITIONS[cluster.stale ? 'Unknown' : condition.status];
                 return (
-                  <li key={condition.type} class="line">
+                  <li key={condition.type}>
                     <Badge {...look} text={condition.type} />
                     <span class="sub">
                       {condition.reason}

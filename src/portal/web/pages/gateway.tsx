@@ -5,7 +5,7 @@ import type { CheckReport } from '../../../contract/api.ts';
 import type { ProblemDetails } from '../../../contract/errors.ts';
 import type { Gateway } from '../../../contract/gateway.ts';
 import { api, asProblem } from '../api.ts';
-import { fullTime } from '../format.ts';
+import { fullTime, plural } from '../format.ts';
 import { Empty, Loading, Notice, PageHead, ProblemBox, When } from '../parts/basics.tsx';
 import { ConfirmDialog } from '../parts/confirm-dialog.tsx';
 import { Icon, type IconName } from '../parts/icons.tsx';
@@ -46,7 +46,7 @@ function Known({ gateway }: { gateway: Gateway }) {
             }}
           >
             <Icon name="trash" />
-            {mine.length > 0 && online ? `Delete (${mine.length} clusters first)` : 'Delete'}
+            {mine.length > 0 && online ? `Delete (${plural(mine.length, 'cluster')} first)` : 'Delete'}
           </button>
         ) : null}
       </PageHead>

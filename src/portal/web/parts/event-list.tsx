@@ -21,7 +21,9 @@ export function EventList({ events }: { events: FeedEvent[] }) {
               {clockTime(event.time)}
             </time>
             <span class="what">
-              <strong>{event.reason}</strong> {event.node ? <code>{event.node}</code> : null} {event.message}
+              <strong>{event.reason}</strong>{' '}
+              {event.node && !event.message.includes(event.node) ? <code>{event.node}</code> : null}{' '}
+              {event.message}
               {event.durationMs === undefined ? null : (
                 <span class="sub"> took {duration(event.durationMs)}</span>
               )}
