@@ -12,9 +12,9 @@ import { askAgent } from './local-client.ts';
 const FOLLOW_INTERVAL_MS = 1_000;
 
 /** Path of the agent's socket from flags, environment and default. */
-export function agentSocket(context: CliContext, flags: { socket?: string; stateDir?: string }): string {
+export function agentSocket(context: CliContext, given: { socket?: string; stateDir?: string }): string {
   const { socket, stateDir } = loadSettings(AGENT_SETTINGS, {
-    flags,
+    flags: { socket: given.socket, stateDir: given.stateDir },
     environment: context.environment,
   }).values;
   return socket ?? `${stateDir}/agent.sock`;
