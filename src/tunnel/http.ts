@@ -68,10 +68,18 @@ export function serveHttp(server: http.Server, stream: Duplex, open?: OpenOption
 /** For a TargetHandler: the stream of a target that is an HTTP server in this process. */
 export function httpTarget(server: http.Server, open: OpenOptions): Duplex {
   const [near, far] = duplexPair();
+  near.on('error', () => {});
+  // newer Nodes let an error destroy both sides at once, and with it what was written before
+  const destroy = far.destroy.bind(far);
+  far.destroy = () => destroy();
   // an abort must cross the pair: destroying one side only looks like silence to the other
   near.once('close', () => far.destroy());
-  far.once('close', () => near.destroy());
-  near.on('error', () => {});
+  far.once('close', () => {
+    // a socket that is closed delivers what was written before (the answer 400, say): so does this
+    if (near.readableEnded || near.destroyed) return void near.destroy();
+    near.once('end', () => near.destroy());
+    if (!far.writableFinished) near.push(null);
+  });
   serveHttp(server, far, open);
   return near;
 }
@@ -96,7 +104,14 @@ export function createTargetServer(listener?: http.RequestListener): http.Server
 
 /** Methods of a socket that HTTP code calls without asking whether they are there. */
 function socketLike(stream: Duplex): Duplex {
-  const methods = { setKeepAlive: self, setNoDelay: self, setTimeout: self, ref: self, unref: self };
+  const methods = {
+    setKeepAlive: self,
+    setNoDelay: self,
+    setTimeout: self,
+    ref: self,
+    unref: self,
+    destroySoon,
+  };
   for (const [name, method] of Object.entries(methods)) {
     if (!(name in stream)) Object.defineProperty(stream, name, { value: method, configurable: true });
   }
@@ -105,4 +120,11 @@ function socketLike(stream: Duplex): Duplex {
 
 function self<T>(this: T): T {
   return this;
+}
+
+/** The server closes a connection with it after the last answer; a mere `end()` would wait for the client's end. */
+function destroySoon(this: Duplex): void {
+  if (this.writable) this.end();
+  if (this.writableFinished) this.destroy();
+  else this.once('finish', () => this.destroy());
 }

@@ -238,7 +238,9 @@ function pipeBoth(left: Duplex, right: Duplex): void {
     from.pipe(to);
     from.on('error', () => to.destroy());
     from.once('close', () => {
-      if (!from.readableEnded || !from.writableFinished) to.destroy();
+      // nobody takes any more what `to` says; what it was told in full it may still deliver
+      if (from.readableEnded && !to.writableFinished) to.once('finish', () => to.destroy());
+      else to.destroy();
     });
   }
 }

@@ -141,9 +141,17 @@ function kubeStatus(error: PcgError): { status: number; body: unknown } {
 
 /** `/api/2.0/x` and `/MAAS/api/2.0/x` are the same below `/MAAS`; dot segments do not climb out of it. */
 function below(base: string, url: string): string {
-  const { pathname, search } = new URL(url, 'http://target');
-  if (base === '' || pathname === base || pathname.startsWith(`${base}/`)) return pathname + search;
-  return base + pathname + search;
+  let pathname: string;
+  let search: string;
+  try {
+    ({ pathname, search } = new URL(`http://target${url}`));
+    // what is encoded here may be decoded there
+    if (decodeURIComponent(pathname).split(/[\\/]/).includes('..')) throw new TypeError('climbs');
+  } catch {
+    throw new PcgError('INVALID_INPUT', 'the path is not one below the endpoint', { field: 'path' });
+  }
+  const isBelow = base === '' || pathname === base || pathname.startsWith(`${base}/`);
+  return (isBelow ? '' : base) + pathname + search;
 }
 
 function served(proxy: ReturnType<typeof createReverseProxy>, agent: http.Agent): TargetProxy {

@@ -22,7 +22,7 @@ export interface TcpTargetOptions {
   readonly resolve?: (host: string) => Promise<readonly { readonly address: string }[]>;
 }
 
-/** Opens `target`; rejects with StreamError DENIED, DNS_FAILED, CONN_REFUSED, CONN_TIMEOUT, HOST_UNREACHABLE. */
+/** Opens `target`; rejects with StreamError DENIED or DNS_FAILED, DeadlineError, or the socket's own error. */
 export function createTcpTarget(
   options: TcpTargetOptions,
 ): (target: string, signal: AbortSignal) => Promise<Socket> {
@@ -90,7 +90,7 @@ export function parseTarget(target: string): { host: string; port: number } {
   const bracketed = found?.[1] !== undefined;
   // what looks like a number to a resolver (2130706433, 0x7f.1, 127.1) and is no canonical address is refused
   const numeric = family === 0 && /^(0x[0-9a-f]*|\d+)$/i.test(host.split('.').at(-1) ?? '');
-  if (host === '' || port < 1 || port > 65_535 || numeric || bracketed !== (family === 6)) {
+  if (host.split('.').includes('') || port < 1 || port > 65_535 || numeric || bracketed !== (family === 6)) {
     throw denied(target);
   }
   return { host, port };

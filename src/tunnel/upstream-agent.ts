@@ -3,7 +3,7 @@
  * through a CONNECT proxy. One agent per target and credentials: connections are never shared between identities.
  */
 import http from 'node:http';
-import { connect as connectTcp, isIP } from 'node:net';
+import { connect as connectTcp, isIP, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { connect as connectTls } from 'node:tls';
 import type { Clock } from '../base/clock.ts';
@@ -46,8 +46,18 @@ class UpstreamAgent extends http.Agent {
     super({ keepAlive: true, maxFreeSockets: MAX_IDLE, timeout: 0, scheduling: 'lifo' });
     this.#options = options;
     this.#ca = options.onlyCaPem ?? trustedCas(options.extraCaPem);
-    // `timeout` would also cut quiet watches: only free sockets get one
-    this.on('free', (socket) => socket.setTimeout?.(IDLE_MS, () => socket.destroy()));
+  }
+
+  /** Only free sockets get a timeout: the agent's own option would also cut quiet watches. */
+  override keepSocketAlive(socket: Duplex): boolean {
+    super.keepSocketAlive(socket);
+    (socket as Socket).setTimeout(IDLE_MS); // the agent destroys a free socket that times out
+    return true;
+  }
+
+  override reuseSocket(socket: Duplex, request: http.ClientRequest): void {
+    (socket as Socket).setTimeout(0);
+    super.reuseSocket(socket, request);
   }
 
   override createConnection(
