@@ -65,8 +65,18 @@ export function parseBody(contentType: string | undefined, body: Buffer): Parsed
 }
 
 function pythonType(value: unknown): string {
+  if (value === null) return 'NoneType';
   if (Array.isArray(value)) return 'list';
-  return typeof value === 'string' ? 'str' : 'dict';
+  switch (typeof value) {
+    case 'string':
+      return 'str';
+    case 'boolean':
+      return 'bool';
+    case 'number':
+      return Number.isInteger(value) ? 'int' : 'float';
+    default:
+      return 'dict';
+  }
 }
 
 /** For handlers that iterate the body as a form: anything else is a programming error on MAAS's side, a 500. */
