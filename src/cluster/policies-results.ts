@@ -80,6 +80,20 @@ export function readVulnerabilityResult(log: unknown): VulnerabilityResult | und
   };
 }
 
+export interface ConformanceResult {
+  readonly passed: number;
+  readonly failed: number;
+  readonly skipped: number;
+}
+
+/** The last summary line of the suite: `SUCCESS! -- 411 Passed | 0 Failed | 0 Pending | 6798 Skipped`. */
+export function readConformanceResult(log: unknown): ConformanceResult | undefined {
+  const lines = text(log).matchAll(/ -- (\d+) Passed \| (\d+) Failed \| (?:\d+ \w+ \| )*(\d+) Skipped/g);
+  const last = [...lines].at(-1);
+  if (last === undefined) return undefined;
+  return { passed: Number(last[1]), failed: Number(last[2]), skipped: Number(last[3]) };
+}
+
 type Fields = Record<string, unknown>;
 
 function parse(text: unknown): Fields | undefined {
