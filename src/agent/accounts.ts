@@ -106,7 +106,7 @@ export class Accounts implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const id of [...this.#entries.keys()]) await this.#close(id);
+    for (const id of Array.from(this.#entries.keys())) await this.#close(id);
   }
 
   #openDocument(document: CloudAccountDocument): void {

@@ -89,7 +89,7 @@ export class Core implements AsyncDisposable {
     systemd.status('waiting to be paired');
     const pairing = await this.#waitForPairing(signal);
     if (!pairing) return systemd.stopping();
-    const parts = await this.#build(pairing, this.#identity, systemd.status);
+    const parts = await this.#build(pairing, this.#identity, (text) => systemd.status(text));
     await using _accounts = parts.accounts;
     using _targets = parts.targets;
     this.#state = { kind: 'running', parts };

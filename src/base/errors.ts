@@ -2,6 +2,7 @@
  * Errors that a user or a retry loop must understand. The code is stable and comes from
  * `contract/errors.ts`; the message says what happened, `fix` what to do. Never decide by message text.
  */
+import { inspect } from 'node:util';
 import { ERROR_CODES, type ErrorCode, type ProblemDetails } from '../contract/errors.ts';
 
 export interface PcgErrorOptions {
@@ -59,7 +60,9 @@ export function describeError(error: unknown): string {
   const parts: string[] = [];
   for (let at: unknown = error, depth = 0; at !== undefined && at !== null && depth < 6; depth += 1) {
     if (!(at instanceof Error)) {
-      parts.push(String(at));
+      parts.push(
+        typeof at === 'string' ? at : inspect(at, { depth: 1, breakLength: Number.POSITIVE_INFINITY }),
+      );
       break;
     }
     const code = 'code' in at && typeof at.code === 'string' ? `${at.code}: ` : '';

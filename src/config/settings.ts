@@ -210,10 +210,12 @@ function assertFormat(definition: SettingDefinition, value: unknown): void {
 function show(value: unknown): string {
   if (value === null || value === undefined) return '';
   // A proxy or portal URL may hold credentials.
-  return (Array.isArray(value) ? value.join(',') : String(value)).replace(
-    /(\/\/[^/:@\s]*):[^@\s]*@/,
-    '$1:[secret]@',
-  );
+  const text = Array.isArray(value)
+    ? value.join(',')
+    : typeof value === 'object'
+      ? JSON.stringify(value)
+      : String(value as string | number | boolean);
+  return text.replace(/(\/\/[^/:@\s]*):[^@\s]*@/, '$1:[secret]@');
 }
 
 /** The known key with the smallest edit distance, when it is close enough to be a typing error. */
