@@ -77,18 +77,24 @@ export function nextAttempt(
   }
   const failures = proven ? 0 : before.failures;
   const state = { failures: failures + 1, slowFailures: 0, moves: 0 };
-  const hint = hintedMs(outcome, random);
+  const hint = hintedMs(outcome, failures, random);
   return { ...plain, state, delayMs: hint ?? backoffMs(RECONNECT, failures, random) };
 }
 
 /** What the portal or its proxy asked for; spread, since it asked all gateways the same. */
 function hintedMs(
   outcome: Exclude<AttemptOutcome, { kind: 'moved' }>,
+  failures: number,
   random: () => number,
 ): number | undefined {
   if (outcome.kind === 'failed') {
     if (outcome.retryAfterMs === undefined) return undefined;
-    return outcome.retryAfterMs + random() * (1000 + outcome.retryAfterMs / 4);
+    // `Retry-After: 0` for ever must not become a tight loop: the back-off goes on growing
+    const spreadMs = Math.max(
+      1000 + outcome.retryAfterMs / 4,
+      backoffMs(RECONNECT, failures, () => 1),
+    );
+    return outcome.retryAfterMs + random() * spreadMs;
   }
   if (!outcome.drain) return undefined;
   const { notice, agoMs } = outcome.drain;

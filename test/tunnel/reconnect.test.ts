@@ -112,6 +112,8 @@ describe('when to dial again', () => {
     const [[low, high]] = bounds([failed({ retryAfterMs: 20_000 })]) as [[number, number]];
     expect(low).toBe(20_000);
     expect(high).toBe(26_000);
+    const zero = bounds(Array.from({ length: 8 }, () => failed({ retryAfterMs: 0 })));
+    expect(zero.map(([, most]) => most)).toEqual([1000, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000]);
     const notice = { reason: 'update', deadlineMs: 30_000, reconnectAfterMs: 10_000, spreadMs: 60_000 };
     const drained = (agoMs: number) => bounds([lost(1e9, { closeCode: 1001, drain: { notice, agoMs } })])[0];
     expect(drained(0)).toEqual([10_000, 70_000]);
