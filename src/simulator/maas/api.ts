@@ -67,7 +67,6 @@ export interface ApiRequest {
   readonly contentType: string | undefined;
   readonly cookie: string | undefined;
   readonly body: Buffer;
-  readonly signal: AbortSignal;
 }
 
 /** What the request meant, for statistics and fault filters: `machines`, `machine deploy`, ... */
@@ -134,7 +133,6 @@ export class MaasApi {
       params: match.params,
       query,
       ...body,
-      signal: request.signal,
     };
     const op = wantedOp(match, call);
     if (resource.anonymous === 'yes')

@@ -27,8 +27,6 @@ export interface Call {
   readonly form: Form;
   readonly data: Data;
   readonly uploads: readonly Upload[];
-  /** Aborted when the simulator stops. A client that leaves does not stop MAAS. */
-  readonly signal: AbortSignal;
 }
 
 export type Handler = (call: Call) => Reply | Promise<Reply>;
@@ -64,19 +62,13 @@ export function parseBody(contentType: string | undefined, body: Buffer): Parsed
   return { form: empty, data: { kind: 'none' }, uploads: [] };
 }
 
+const PYTHON_TYPES: Readonly<Record<string, string>> = { string: 'str', boolean: 'bool', object: 'dict' };
+
 function pythonType(value: unknown): string {
   if (value === null) return 'NoneType';
   if (Array.isArray(value)) return 'list';
-  switch (typeof value) {
-    case 'string':
-      return 'str';
-    case 'boolean':
-      return 'bool';
-    case 'number':
-      return Number.isInteger(value) ? 'int' : 'float';
-    default:
-      return 'dict';
-  }
+  if (typeof value === 'number') return Number.isInteger(value) ? 'int' : 'float';
+  return PYTHON_TYPES[typeof value] ?? 'object';
 }
 
 /** For handlers that iterate the body as a form: anything else is a programming error on MAAS's side, a 500. */

@@ -118,15 +118,21 @@ export class MachineLife {
     const controller = new AbortController();
     this.#processes.set(machine.systemId, controller);
     const signal = AbortSignal.any([controller.signal, this.#stopped.signal]);
-    const task = work(signal)
+    this.#track(machine, what, signal, work(signal));
+  }
+
+  /** What goes on after a request was answered; only the end of the simulator ends it early. */
+  detach(machine: Machine, what: string, work: () => Promise<void>): void {
+    this.#track(machine, what, this.#stopped.signal, work());
+  }
+
+  #track(machine: Machine, what: string, signal: AbortSignal, work: Promise<void>): void {
+    const task = work
       .catch((error: unknown) => {
         if (!signal.aborted)
           this.#log.error({ machine: machine.systemId, what, err: error }, 'machine process failed');
       })
-      .finally(() => {
-        this.#running.delete(task);
-        if (this.#processes.get(machine.systemId) === controller) this.#processes.delete(machine.systemId);
-      });
+      .finally(() => this.#running.delete(task));
     this.#running.add(task);
   }
 

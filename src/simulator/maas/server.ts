@@ -173,7 +173,6 @@ export class MaasServer {
         contentType: request.headers['content-type'],
         cookie: request.headers.cookie,
         body,
-        signal: this.#stopped.signal,
       });
       const slow = faults.strikes('slow', subject);
       if (slow) await clock.sleep(slow.value ?? 2000, this.#stopped.signal);

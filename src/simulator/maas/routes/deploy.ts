@@ -129,14 +129,14 @@ async function startNow(call: Call, machine: Machine): Promise<Reply | undefined
 function background(call: Call, machine: Machine, silent: boolean): void {
   const { life } = call.site;
   const { region } = call;
-  void (async () => {
+  life.detach(machine, 'power on', async () => {
     if (region.flavour.deployPower !== 'accepted' && claimLater(call, machine)) return;
     if (!life.hasBmc(machine)) return;
     const outcome = await life.power(machine, 'on');
     if (machine.status !== 'deploying') return;
     if (outcome.kind === 'done') return life.install(machine);
     life.failDeploy(machine, `Power on for the node failed: ${outcome.reply.body.toString()}`, silent);
-  })().catch(() => {}); // only the simulator's end stops a power action
+  });
 }
 
 function claimLater(call: Call, machine: Machine): boolean {

@@ -158,7 +158,7 @@ const commission: Handler = (call) => {
   if (!COMMISSIONABLE.has(machine.status))
     throw invalid({ __all__: 'Commission is not available because of the current state of the node.' });
   call.site.life.startCommissioning(machine, call.user);
-  return withPowerOff(call, machine);
+  return body(call, machine);
 };
 
 const SCRIPTS = new Set([
@@ -179,9 +179,6 @@ function checkScripts(call: Call, names: readonly string[]): void {
           [name]: `Select a valid choice. ${script} is not one of the available choices.`,
         });
 }
-
-/** The answer shows the power as it was; the machine is switched on after it. */
-const withPowerOff = (call: Call, machine: Machine): Reply => body(call, machine);
 
 const test: Handler = (call) => {
   const machine = machineOf(call, 'admin');

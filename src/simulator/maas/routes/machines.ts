@@ -81,9 +81,7 @@ function choose(call: Call, constraints: Constraints, form: Form): Machine {
   const { site } = call;
   const subject = `${call.user.username} ${form.get('agent_name') ?? ''} ${constraints.resolved}`;
   const ready = visible(call).filter((machine) => mayTake(call, machine));
-  const fitting = ready
-    .filter((machine) => constraints.matches(machine))
-    .sort((a, b) => cost(a) - cost(b) || a.nics[0]!.id - b.nics[0]!.id);
+  const fitting = ready.filter((machine) => constraints.matches(machine)).sort((a, b) => cost(a) - cost(b)); // stable: the older of two equal machines
   const wrong = ready.filter((machine) => !constraints.matches(machine));
   const strike = wrong.length > 0 ? site.faults.strikes('wrong-machine', subject) : undefined;
   if (strike) return strike.random.pick(wrong);
