@@ -40,6 +40,9 @@ const MAX_SPREAD_BITS = 16;
 /** The usual range per node (256 addresses), and the smallest that still serves a kubelet (32 addresses). */
 const NODE_MASK = { usual: 24, smallest: 27 };
 
+/** MAAS allows spaces in names of zones, Kubernetes does not. */
+const LABEL_VALUE = /^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
+
 /** The file for this node's kind; multi-document YAML. */
 export function renderKubeadmConfig(input: NodeInput): string {
   const documents =
@@ -143,11 +146,12 @@ function joinConfiguration(input: NodeInput) {
 
 function nodeRegistration(input: NodeInput) {
   const { node, profile } = input;
+  // Users' labels are set through the API: a kubelet that is told a label which it may not set itself refuses
+  // to start. The zone is one of the few well-known ones that it may.
   const labels: Record<string, string> = {
     [LABEL_CLUSTER]: input.cluster.id,
     [LABEL_POOL]: node.pool,
-    // The rest (users' labels, the zone) is set through the API: a kubelet that is told a label which it may
-    // not set itself refuses to start.
+    ...(LABEL_VALUE.test(node.zone) ? { 'topology.kubernetes.io/zone': node.zone } : {}),
   };
   return {
     name: node.hostname,

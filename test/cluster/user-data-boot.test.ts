@@ -158,6 +158,7 @@ describe('machines that boot with our user-data', () => {
     expect(worker?.metadata.labels).toMatchObject({
       'pcg.internal/pool': 'workers',
       'pcg.internal/cluster': 'cl-demo',
+      'topology.kubernetes.io/zone': 'zone-a',
     });
 
     const identity = await issueClientCertificate(site.pki.etcdCa, {
