@@ -92,6 +92,8 @@ async function runDemo(options: DemoOptions, context: CliContext): Promise<void>
   );
   const portalUrl = field(portal, 'url');
   const password = field(portal, 'password');
+  const shown = { url: portalUrl, email: ADMIN_EMAIL, password };
+  announce(context, { event: 'portal', ...shown }, signInText(shown));
   const client = stack.use(new PortalClient(portalUrl, context.clock));
   await client.signIn(ADMIN_EMAIL, password, context.signal);
 
@@ -115,7 +117,9 @@ async function runDemo(options: DemoOptions, context: CliContext): Promise<void>
     }),
   );
   const account = await waitForAccount(client, context);
-  context.say(`Paired ${agent.gatewayName}; MAAS ${maasUrl} answers.`);
+  context.say(
+    `Paired ${agent.gatewayName}; the simulated MAAS answers, its ledger is at ${new URL('/simulator/', maasUrl)}`,
+  );
 
   const provisioningStarted = context.clock.monotonic();
   const cluster = ClusterSchema.parse(
@@ -135,11 +139,10 @@ async function runDemo(options: DemoOptions, context: CliContext): Promise<void>
   await watchCluster(watch, 'Running');
   const durationMs = Math.round(context.clock.monotonic() - provisioningStarted);
 
-  const shown = { url: portalUrl, email: ADMIN_EMAIL, password };
   announce(
     context,
     { event: 'running', cluster: cluster.id, durationMs, ...shown },
-    `\nCluster is Running after ${(durationMs / 1000).toFixed(1)} s.\n\n  Page      ${portalUrl}\n  Sign in   ${ADMIN_EMAIL} / ${password}\n  Simulator ${new URL('/simulator/', maasUrl)}\n`,
+    `\nCluster is Running after ${(durationMs / 1000).toFixed(1)} s.\n${signInText(shown)}`,
   );
   if (!options.once) {
     context.say('Running until Ctrl-C.');
@@ -225,6 +228,10 @@ function clusterSpec(cloudAccount: string, options: DemoOptions): ClusterSpecInp
       { name: 'workers', role: 'worker', size: options.workers, placement },
     ],
   };
+}
+
+function signInText({ url, email, password }: { url: string; email: string; password: string }): string {
+  return `\n  Page      ${url}\n  Sign in   ${email} / ${password}\n`;
 }
 
 function announce(context: CliContext, event: Record<string, unknown>, text: string): void {
