@@ -18,7 +18,7 @@ import { greetGateway, type GatewayLookup } from './handshake.ts';
 import type { Identity } from './identity.ts';
 import type { PortalSyncPort, TargetHandler } from './ports.ts';
 import { ReceiveBudget } from './credit.ts';
-import { TunnelMetrics } from './metrics.ts';
+import { type TunnelMetrics, tunnelMetrics } from './metrics.ts';
 import { Roster } from './roster.ts';
 import type { DrainNotice, SessionHandlers, TunnelSession } from './session.ts';
 import { webSocketCarrier } from './socket.ts';
@@ -115,7 +115,7 @@ class Server implements TunnelServer {
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.#log = options.log.child({ part: 'tunnel' });
     this.#serverId = options.serverId ?? randomUUID();
-    this.#metrics = options.registry && new TunnelMetrics(options.registry);
+    this.#metrics = options.registry && tunnelMetrics(options.registry);
     this.#processBudget = new ReceiveBudget(this.#limits.receiveBytes);
     this.roster = new Roster(options.clock, this.#log);
   }

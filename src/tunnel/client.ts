@@ -14,7 +14,7 @@ import { CLOSE } from './codes.ts';
 import { dial } from './dial.ts';
 import { greetPortal } from './handshake.ts';
 import type { Identity } from './identity.ts';
-import { TunnelMetrics } from './metrics.ts';
+import { type TunnelMetrics, tunnelMetrics } from './metrics.ts';
 import type { GatewaySyncPort, TargetHandler, Tunnel } from './ports.ts';
 import type { ProxySettings } from './proxy-env.ts';
 import { type AttemptOutcome, FRESH, nextAttempt } from './reconnect.ts';
@@ -84,7 +84,7 @@ class Client implements TunnelClient {
   constructor(options: TunnelClientOptions) {
     this.#options = options;
     this.#log = options.log.child({ part: 'tunnel' });
-    this.#metrics = options.registry && new TunnelMetrics(options.registry);
+    this.#metrics = options.registry && tunnelMetrics(options.registry);
     this.#state = { state: 'connecting', since: this.#now(), attempt: 0 };
     this.tunnel = new SessionSlot(
       options.clock,
@@ -165,7 +165,7 @@ class Client implements TunnelClient {
       );
     }
     const greetedAt = clock.monotonic();
-    const owner = new SessionOwner(this.#options, this.tunnel, this.#log);
+    const owner = new SessionOwner(this.#options, this.tunnel, this.#log, this.#metrics);
     const held = this.tunnel.session;
     const resume = held && held.state.kind !== 'closed' ? held : undefined;
     const greeted = await greetPortal(
@@ -279,9 +279,9 @@ class SessionOwner {
   readonly #sync: GatewaySync;
   #onChange: () => void = () => {};
 
-  constructor(options: TunnelClientOptions, slot: SessionSlot, log: Log) {
+  constructor(options: TunnelClientOptions, slot: SessionSlot, log: Log, metrics: TunnelMetrics | undefined) {
     const { clock, targets } = options;
-    this.#sync = new GatewaySync({ port: options.sync, clock, log });
+    this.#sync = new GatewaySync({ port: options.sync, clock, log, metrics });
     this.handlers = {
       target: targets,
       sync: (kind, payload) => this.#sync.receive(kind, payload),

@@ -14,13 +14,8 @@ const HOP_BY_HOP = new Set([
   'upgrade',
 ]);
 
-export function* pairs(raw: RawHeaders): Generator<[name: string, value: string]> {
+function* pairs(raw: RawHeaders): Generator<[name: string, value: string]> {
   for (let at = 0; at + 1 < raw.length; at += 2) yield [raw[at] as string, raw[at + 1] as string];
-}
-
-export function headerOf(raw: RawHeaders, wanted: string): string | undefined {
-  for (const [name, value] of pairs(raw)) if (name.toLowerCase() === wanted) return value;
-  return undefined;
 }
 
 /** Without hop-by-hop headers, those that `Connection` names, and those that `drop` says (name in lower case). */

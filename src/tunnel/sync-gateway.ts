@@ -9,6 +9,7 @@ import { describeError, PcgError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { Wake } from '../base/wake.ts';
 import type { Event } from '../contract/events.ts';
+import type { TunnelMetrics } from './metrics.ts';
 import type { GatewaySyncPort, SyncDocument } from './ports.ts';
 import type { SyncKind, TunnelSession } from './session.ts';
 import {
@@ -34,12 +35,14 @@ export interface GatewaySyncOptions {
   readonly port: GatewaySyncPort;
   readonly clock: Clock;
   readonly log: Log;
+  readonly metrics?: TunnelMetrics | undefined;
 }
 
 export class GatewaySync {
   readonly #port: GatewaySyncPort;
   readonly #clock: Clock;
   readonly #log: Log;
+  readonly #metrics: TunnelMetrics | undefined;
   readonly #readers = { sync: new MessageReader(), ack: new MessageReader() };
   readonly #over = new AbortController();
   readonly #upWake = new Wake();
@@ -57,6 +60,7 @@ export class GatewaySync {
     this.#port = options.port;
     this.#clock = options.clock;
     this.#log = options.log;
+    this.#metrics = options.metrics;
     this.#started.promise.catch(() => {}); // a session may end before it started
   }
 
@@ -165,6 +169,8 @@ export class GatewaySync {
       const cursor = this.#eventCursor;
       const batch = cursor === undefined ? [] : await this.#nextBatch(cursor);
       const last = batch.at(-1)?.seq;
+      const [oldest] = batch;
+      this.#metrics?.syncLag(oldest ? Math.max(0, this.#clock.now() - Date.parse(oldest.time)) / 1000 : 0);
       if (cursor === undefined || last === undefined) {
         await this.#upWake.wait(this.#clock, IDLE_LOOK_MS, this.#over.signal);
         continue;

@@ -1,7 +1,8 @@
+import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import { connect as connectTcp } from 'node:net';
-import type { Duplex } from 'node:stream';
+import { type Duplex, Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Dispatcher, request } from 'undici';
 import { WebSocket, WebSocketServer } from 'ws';
@@ -39,6 +40,7 @@ describe('HTTP through the tunnel and the reverse proxy to a real server', () =>
   let gateway: TestGateway;
   let tunnel: Tunnel;
   let opened = 0;
+  let bulkServer: http.Server | undefined;
   let dispatcher: Dispatcher;
   let agent: http.Agent;
   const streams = new Set<Duplex>();
@@ -71,7 +73,7 @@ describe('HTTP through the tunnel and the reverse proxy to a real server', () =>
       targets: async (open) => {
         opened += 1;
         if (open.target === 'maas:denied') throw new StreamError(STREAM.DENIED);
-        const stream = httpTarget(server, open);
+        const stream = httpTarget(open.target === 'kube:bulk' ? bulkServer! : server, open);
         streams.add(stream);
         stream.once('close', () => streams.delete(stream));
         return stream;
@@ -419,6 +421,55 @@ describe('HTTP through the tunnel and the reverse proxy to a real server', () =>
     await answer.destroy();
     bulkAgent.destroy();
   });
+
+  it('72: 64 MB of upload arrive byte-exact while 50 event streams stay alive', async () => {
+    const stop = new AbortController();
+    const counts = await Promise.all(
+      Array.from({ length: 50 }, async () => {
+        const answer = await ask('/sse', { signal: stop.signal });
+        const state = { events: 0 };
+        answer.body.on('data', () => (state.events += 1)).on('error', () => {});
+        return state;
+      }),
+    );
+    const hash = createHash('sha256');
+    await using sink = await httpServer((req, res) => {
+      const arrived = createHash('sha256');
+      req
+        .on('data', (chunk: Buffer) => arrived.update(chunk))
+        .on('end', () => res.end(arrived.digest('hex')));
+    });
+    const url = new URL(`http://127.0.0.1:${sink.port}`);
+    const sinkAgent = upstreamAgent({ url, clock: systemClock });
+    const copy = createReverseProxy({
+      route: () => ({ agent: sinkAgent, host: url.host, path: '/', setHeaders: {}, drops: () => false }),
+      unreachable: (cause) => new PcgError('TEMPORARY', 'down', { cause }),
+      log: silentLog,
+    });
+    const server = createTargetServer();
+    copy.attach(server);
+    bulkServer = server;
+    const bulk = tunnelDispatcher(tunnel, { target: 'kube:bulk', class: 3 });
+    const before = counts.map(({ events }) => events);
+    const answer = await request('http://x/', {
+      dispatcher: bulk,
+      method: 'POST',
+      body: Readable.from(
+        (function* () {
+          for (let n = 0; n < 1024; n += 1) {
+            const chunk = randomBytes(65_536);
+            hash.update(chunk);
+            yield chunk;
+          }
+        })(),
+      ),
+    });
+    expect(await answer.body.text()).toBe(hash.digest('hex'));
+    for (const [at, { events }] of counts.entries()) expect(events).toBeGreaterThan(before[at]!);
+    stop.abort();
+    await bulk.close();
+    sinkAgent.destroy();
+  }, 60_000);
 
   it('a target that is down is a clear answer, and one that comes back is used', async () => {
     const url = new URL(`http://127.0.0.1:${await closedPort()}`);

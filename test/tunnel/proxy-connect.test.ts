@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { createServer as createTlsServer } from 'node:tls';
 import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { connectOrigin } from '../../src/tunnel/connect-origin.ts';
@@ -8,7 +9,15 @@ import { connectThroughProxy } from '../../src/tunnel/proxy-connect.ts';
 import { parseProxyUrl } from '../../src/tunnel/proxy-env.ts';
 import { describeWith } from '../support/needs.ts';
 import { startSquid, startTinyproxy } from '../support/real-proxies.ts';
-import { closedPort, connectProxy, httpServer, httpsServer, tcpServer, testCa } from '../support/wire.ts';
+import {
+  closedPort,
+  connectProxy,
+  httpServer,
+  httpsServer,
+  listen,
+  tcpServer,
+  testCa,
+} from '../support/wire.ts';
 
 const clock = systemClock;
 
@@ -188,6 +197,29 @@ describe('the way to the origin, stage by stage (53)', () => {
     const outcome = await open(`wss://127.0.0.1:${good.port}`, { caPem: ca.pem });
     expect(outcome).toMatchObject({ kind: 'connected', via: 'direct', secure: true });
     if (outcome.kind === 'connected') outcome.socket.destroy();
+  });
+
+  it('60: a middle box that speaks TLS 1.2 only is good enough, one that speaks 1.1 is not', async () => {
+    const ca = await testCa();
+    const pair = await ca.issue({});
+    for (const [version, wanted] of [
+      ['TLSv1.2', 'connected'],
+      ['TLSv1.1', 'failed'],
+    ] as const) {
+      const options = {
+        key: pair.keyPem,
+        cert: pair.certPem,
+        minVersion: 'TLSv1' as const,
+        maxVersion: version,
+      };
+      await using server = await listen(
+        createTlsServer({ ...options, ciphers: 'DEFAULT@SECLEVEL=0' }) as never,
+      );
+      const outcome = await open(`wss://127.0.0.1:${server.port}`, { caPem: ca.pem });
+      expect(outcome.kind).toBe(wanted);
+      if (outcome.kind === 'connected') outcome.socket.destroy();
+      else expect(outcome.reason).toBe('tls-failed');
+    }
   });
 
   it('60: a rotated CA file is used at the next attempt', async () => {
