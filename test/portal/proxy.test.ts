@@ -1,0 +1,248 @@
+/** kubectl's path through the portal: bytes in, bytes out, as they come; nobody gets in with the wrong token. */
+import { createHash, randomBytes } from 'node:crypto';
+import http from 'node:http';
+import net from 'node:net';
+import { describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
+import { openOf } from '../../src/tunnel/http.ts';
+import { connectGateway, type FakeGateway } from '../support/fake-gateway.ts';
+import { eventually } from '../support/eventually.ts';
+import { clusterSpec, testPortal, type TestPortal } from '../support/portal.ts';
+
+interface Site extends AsyncDisposable {
+  readonly portal: TestPortal;
+  readonly gateway: FakeGateway;
+  readonly id: string;
+  readonly base: string;
+}
+
+async function site(): Promise<Site> {
+  await using stack = new AsyncDisposableStack();
+  const portal = stack.use(await testPortal());
+  const { identity, paired } = await portal.pair('dc1');
+  const gateway = stack.use(await connectGateway(identity, paired));
+  await eventually(async () => (await portal.call('GET', '/api/v1/cloud-accounts')).body.items.length === 1);
+  const { body } = await portal.call('POST', '/api/v1/clusters?preflight=skip', {
+    spec: clusterSpec('ca-site1'),
+  });
+  const running = stack.move();
+  return {
+    portal,
+    gateway,
+    id: body.id,
+    base: `${portal.url}/k8s/clusters/${body.id}`,
+    [Symbol.asyncDispose]: () => running.disposeAsync(),
+  };
+}
+
+const bearer = ({ portal }: Site) => ({ authorization: `Bearer ${portal.token}` });
+
+describe('plain requests', () => {
+  it('pass with method, query, body and headers; the caller stays what it is, its token stays here', async () => {
+    await using s = await site();
+    const seen: {
+      headers: http.IncomingHttpHeaders;
+      url: string | undefined;
+      method: string | undefined;
+      user: unknown;
+    }[] = [];
+    s.gateway.target(`kube:${s.id}`, (request, response) => {
+      seen.push({
+        headers: request.headers,
+        url: request.url,
+        method: request.method,
+        user: openOf(request)?.principal,
+      });
+      const hash = createHash('sha256');
+      request.on('data', (chunk) => hash.update(chunk));
+      request.on('end', () => {
+        response.writeHead(201, { 'content-type': 'application/json', 'audit-id': 'a1' });
+        response.end(JSON.stringify({ sum: hash.digest('hex') }));
+      });
+    });
+    const body = randomBytes(3_000_000);
+    const answer = await fetch(`${s.base}/api/v1/namespaces/default/pods?fieldManager=kubectl&pretty=true`, {
+      method: 'POST',
+      headers: {
+        ...bearer(s),
+        'content-type': 'application/yaml',
+        cookie: 'a=b',
+        'x-remote-user': 'root',
+        'kubectl-command': 'apply',
+      },
+      body,
+    });
+    expect(answer.status).toBe(201);
+    expect(answer.headers.get('audit-id')).toBe('a1');
+    expect(await answer.json()).toEqual({ sum: createHash('sha256').update(body).digest('hex') });
+    const [request] = seen;
+    expect(request).toMatchObject({
+      method: 'POST',
+      url: '/api/v1/namespaces/default/pods?fieldManager=kubectl&pretty=true',
+      headers: { 'content-type': 'application/yaml', 'kubectl-command': 'apply' },
+      user: { user: 'admin@example.test', groups: ['pcg:tenant-admin'] },
+    });
+    for (const name of ['authorization', 'cookie', 'x-remote-user'])
+      expect(request?.headers[name]).toBeUndefined();
+  });
+
+  it('stream as they come, and the target learns when the caller leaves (watch, logs -f)', async () => {
+    await using s = await site();
+    let left = false;
+    s.gateway.target(`kube:${s.id}`, (_request, response) => {
+      response.writeHead(200, { 'content-type': 'application/json' });
+      response.write('{"type":"ADDED"}\n');
+      response.on('close', () => {
+        left = true;
+      });
+    });
+    const stop = new AbortController();
+    const answer = await fetch(`${s.base}/api/v1/pods?watch=true`, {
+      headers: bearer(s),
+      signal: stop.signal,
+    });
+    const reader = answer.body?.getReader();
+    const first = await reader?.read();
+    expect(new TextDecoder().decode(first?.value)).toBe('{"type":"ADDED"}\n');
+    expect(left).toBe(false);
+    stop.abort();
+    await eventually(() => left);
+  });
+
+  it('break off for the caller when they break off at the target', async () => {
+    await using s = await site();
+    s.gateway.target(`kube:${s.id}`, (_request, response) => {
+      response.writeHead(200, { 'content-length': '1000' });
+      response.write('half');
+      setImmediate(() => response.destroy());
+    });
+    const answer = await fetch(`${s.base}/api`, { headers: bearer(s) });
+    await expect(answer.text()).rejects.toThrow();
+  });
+});
+
+describe('upgrades', () => {
+  it.each(['websocket', 'SPDY/3.1'])(
+    'carry %s as opaque bytes both ways, with half-close',
+    async (protocol) => {
+      await using s = await site();
+      const server = s.gateway.target(`kube:${s.id}`, (_request, response) => response.writeHead(400).end());
+      server.on('upgrade', (request, socket, head) => {
+        socket.write(
+          `HTTP/1.1 101 Switching Protocols\r\nUpgrade: ${request.headers.upgrade}\r\nConnection: Upgrade\r\nX-Stream: 1\r\n\r\n`,
+        );
+        const hash = createHash('sha256').update(head);
+        socket.on('data', (chunk: Buffer) => hash.update(chunk));
+        socket.on('end', () => socket.end(hash.digest()));
+      });
+      const url = new URL(s.base);
+      const socket = net.connect({ host: url.hostname, port: Number(url.port), allowHalfOpen: true });
+      socket.write(
+        `POST ${url.pathname}/api/v1/namespaces/a/pods/b/exec?command=sh HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${s.portal.token}\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`,
+      );
+      const chunks: Buffer[] = [];
+      socket.on('data', (chunk: Buffer) => chunks.push(chunk));
+      await eventually(() => Buffer.concat(chunks).includes('\r\n\r\n'));
+      expect(Buffer.concat(chunks).toString('latin1')).toMatch(/^HTTP\/1\.1 101 Switching Protocols\r\n/);
+      const payload = randomBytes(1_500_000);
+      socket.end(payload);
+      await new Promise((resolve) => socket.once('end', resolve));
+      const all = Buffer.concat(chunks);
+      const rest = all.subarray(all.indexOf('\r\n\r\n') + 4);
+      expect(rest.equals(createHash('sha256').update(payload).digest())).toBe(true);
+      socket.destroy();
+    },
+  );
+
+  it('that the target refuses come back as its answer', async () => {
+    await using s = await site();
+    const server = s.gateway.target(`kube:${s.id}`, (_request, response) =>
+      response.writeHead(403).end('no exec for you'),
+    );
+    server.on('upgrade', (_request, socket) => {
+      socket.end('HTTP/1.1 403 Forbidden\r\nContent-Length: 15\r\n\r\nno exec for you');
+    });
+    const url = new URL(s.base);
+    const socket = net.connect(Number(url.port), url.hostname);
+    socket.write(
+      `GET ${url.pathname}/exec HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${s.portal.token}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`,
+    );
+    let text = '';
+    socket.on('data', (chunk: Buffer) => {
+      text += chunk;
+    });
+    await new Promise((resolve) => socket.once('close', resolve));
+    expect(text).toMatch(/^HTTP\/1\.1 403 Forbidden/);
+    expect(text).toContain('no exec for you');
+  });
+});
+
+describe('who may pass', () => {
+  it('the token of a kubeconfig opens its own cluster and nothing else (X8)', async () => {
+    await using s = await site();
+    s.gateway.target(`kube:${s.id}`, (_request, response) => response.end('{}'));
+    const text = (await s.portal.call('GET', `/api/v1/clusters/${s.id}/kubeconfig`)).body;
+    const config = parse(text);
+    expect(config.clusters[0].cluster.server).toBe(s.base);
+    expect(text).not.toContain('client-key');
+    const who = { authorization: `Bearer ${config.users[0].user.token}` };
+    expect((await fetch(`${s.base}/version`, { headers: who })).status).toBe(200);
+    expect((await s.portal.call('GET', '/api/v1/clusters', undefined, who)).status).toBe(403);
+    const other = (
+      await s.portal.call('POST', '/api/v1/clusters?preflight=skip', {
+        spec: clusterSpec('ca-site1', { name: 'other' }),
+      })
+    ).body.id;
+    expect((await fetch(`${s.portal.url}/k8s/clusters/${other}/version`, { headers: who })).status).toBe(403);
+    expect(
+      (await fetch(`${s.portal.url}/maas/accounts/ca-site1/api/2.0/version/`, { headers: who })).status,
+    ).toBe(403);
+  });
+
+  it('nobody without a token, with a cookie only, or as somebody else', async () => {
+    await using s = await site();
+    let reached = 0;
+    s.gateway.target(`kube:${s.id}`, (_request, response) => {
+      reached += 1;
+      response.end();
+    });
+    for (const [headers, status] of [
+      [{}, 401],
+      [{ authorization: 'Bearer pcgt_wrongwrongwrong' }, 401],
+      [{ cookie: `pcg_session=${s.portal.token}` }, 401],
+      [{ ...bearer(s), 'impersonate-user': 'system:admin' }, 403],
+      [{ ...bearer(s), 'Impersonate-Group': 'system:masters' }, 403],
+    ] as const) {
+      const answer = await fetch(`${s.base}/api`, { headers });
+      expect(answer.status).toBe(status);
+      expect(await answer.json()).toMatchObject({ kind: 'Status', status: 'Failure', code: status });
+    }
+    expect(reached).toBe(0);
+  });
+
+  it('says in words of Kubernetes why a cluster cannot be reached', async () => {
+    await using s = await site();
+    const denied = await fetch(`${s.base}/api`, { headers: bearer(s) });
+    expect(denied.status).toBe(403);
+    expect(await denied.json()).toMatchObject({ kind: 'Status', problem: { code: 'SITE_POLICY_DENIED' } });
+    await s.gateway.disconnect();
+    const offline = await fetch(`${s.base}/api`, { headers: bearer(s) });
+    expect(offline.status).toBe(503);
+    expect(await offline.json()).toMatchObject({
+      reason: 'ServiceUnavailable',
+      problem: { code: 'GATEWAY_OFFLINE' },
+    });
+    expect((await fetch(`${s.portal.url}/k8s/clusters/cl-none/api`, { headers: bearer(s) })).status).toBe(
+      404,
+    );
+  });
+
+  it('carries MAAS tools to MAAS for tenant administrators', async () => {
+    await using s = await site();
+    s.gateway.target('maas:ca-site1', (request, response) => response.end(`at ${request.url}`));
+    const answer = await fetch(`${s.portal.url}/maas/accounts/ca-site1/api/2.0/machines/?zone=a`, {
+      headers: bearer(s),
+    });
+    expect(await answer.text()).toBe('at /api/2.0/machines/?zone=a');
+  });
+});
