@@ -7,7 +7,6 @@ import {
   initUserData,
   joinUserData,
   KubeSite,
-  TOKEN,
   testAuthority,
   testPki,
   VIP,

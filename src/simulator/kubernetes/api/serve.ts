@@ -196,6 +196,7 @@ export class ApiFront implements AsyncDisposable {
       if (request.verb !== 'create') throw methodNotAllowed();
       return send(201, review(core, request, type));
     }
+    if (target.name === undefined && ['update', 'patch'].includes(request.verb)) throw methodNotAllowed();
     switch (request.verb) {
       case 'get':
         return send(200, objects.get(type, target.namespace, target.name ?? ''));
