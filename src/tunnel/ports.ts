@@ -71,10 +71,15 @@ export interface GatewaySyncPort {
   onChange(listener: () => void): Disposable;
 }
 
+/** `acknowledged`: the generation that is known to be on the gateway's disk; saves writes at every reconnect. */
+export interface StoredDocument extends SyncDocument {
+  readonly acknowledged?: number;
+}
+
 /** Durable sync, portal end, for one gateway. Implemented by the portal over its store. */
 export interface PortalSyncPort {
   /** The newest generation of every document for this gateway, including deleted ones not yet acknowledged. */
-  documents(): Promise<SyncDocument[]>;
+  documents(): Promise<StoredDocument[]>;
   acknowledgeDocument(
     kind: string,
     id: string,

@@ -164,13 +164,14 @@ export class PortalSync {
   async #learnKnown(known: readonly { kind: string; id: string; generation: number }[]): Promise<void> {
     const onDisk = new Map(known.map((entry) => [keyOf(entry), entry.generation]));
     const documents = await this.#persist('reading documents', () => this.#port.documents());
-    for (const { kind, id, generation } of documents) {
+    for (const { kind, id, generation, acknowledged } of documents) {
       const has = onDisk.get(keyOf({ kind, id }));
       if (has === undefined || has < generation) continue;
       if (has > generation) {
         this.#log.error({ kind, id, generation, has }, 'gateway has a newer document than the portal');
       }
-      await this.#settle(kind, id, generation, has > generation ? 'stale' : 'applied');
+      if (acknowledged === generation) this.#settled.set(keyOf({ kind, id }), generation);
+      else await this.#settle(kind, id, generation, has > generation ? 'stale' : 'applied');
     }
     this.#known = true;
     this.#wake.ring();

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { PcgError } from '../../src/base/errors.ts';
+import type { SyncDocument } from '../../src/tunnel/ports.ts';
 import { encodeMessage, MAX_SYNC_MESSAGE_BYTES, MessageReader } from '../../src/tunnel/sync-wire.ts';
 import { GatewayStore, startGateway, startPortal, until } from '../support/tunnel-pair.ts';
 import { connectProxy } from '../support/wire.ts';
@@ -18,6 +19,27 @@ describe('documents, down', () => {
     // sent once; later sessions saw in the list of known documents that it is on disk
     expect(store.applied).toHaveLength(1);
     expect(wanted.acknowledged.map(({ outcome }) => outcome)).toEqual(['applied', 'applied', 'applied']);
+  });
+
+  it('a reconnect writes nothing for documents whose acknowledgement is stored', async () => {
+    const store = new GatewayStore();
+    await using portal = await startPortal();
+    const wanted = portal.storeOf('gw-1');
+    for (const id of ['cl-1', 'cl-2']) {
+      wanted.wanted.set(`cluster/${id}`, {
+        kind: 'cluster',
+        id,
+        generation: 3,
+        spec: {},
+        acknowledged: 3,
+      } as SyncDocument);
+      store.documents.set(`cluster/${id}`, { kind: 'cluster', id, generation: 3, spec: {} });
+    }
+    await using _gateway = startGateway(portal, { store });
+    wanted.want('cluster', 'cl-1', 4, {});
+    await until(() => wanted.acknowledged.length === 1);
+    expect(wanted.acknowledged).toEqual([{ kind: 'cluster', id: 'cl-1', generation: 4, outcome: 'applied' }]);
+    expect(store.applied).toHaveLength(1);
   });
 
   it('43: only the newest generation travels while one is on its way; older acknowledgements change nothing', async () => {
