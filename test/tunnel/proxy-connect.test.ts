@@ -2,8 +2,10 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { createServer as createTlsServer } from 'node:tls';
+import { inspect } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
+import { describeError, PcgError, toProblem } from '../../src/base/errors.ts';
 import { connectOrigin } from '../../src/tunnel/connect-origin.ts';
 import { connectThroughProxy } from '../../src/tunnel/proxy-connect.ts';
 import { parseProxyUrl } from '../../src/tunnel/proxy-env.ts';
@@ -140,6 +142,27 @@ describe('CONNECT through scripted proxies', () => {
       'shutting down',
     );
     await allClosed(silent.sockets);
+  });
+
+  it('70: no failure shows the password, in whatever form it is printed', async () => {
+    const secret = 'hunter2:@/%';
+    const userinfo = `user:${encodeURIComponent(secret)}`;
+    const encoded = Buffer.from(`user:${secret}`).toString('base64');
+    await using login = await connectProxy((_asked, client) => void client.end('HTTP/1.1 407 No\r\n\r\n'));
+    await using silent = await tcpServer((socket) => void socket.resume());
+    await using cutting = await tcpServer((socket) => void socket.once('data', () => socket.destroy()));
+    for (const port of [login.port, silent.port, cutting.port, await closedPort()]) {
+      const error = await through(`http://${userinfo}@127.0.0.1:${port}`, 443, { timeoutMs: 100 }).catch(
+        (e: unknown) => e,
+      );
+      expect(error).toBeInstanceOf(PcgError);
+      const printed = [
+        inspect(error, { depth: 20, showHidden: true }),
+        describeError(error),
+        JSON.stringify(toProblem(error)),
+      ].join();
+      for (const form of [secret, encodeURIComponent(secret), encoded]) expect(printed).not.toContain(form);
+    }
   });
 
   it('68: never lets a host name inject into the request', async () => {
