@@ -21,15 +21,18 @@ import {
 import { accountResources } from './routes/account.ts';
 import { addressesResource } from './routes/addresses.ts';
 import { eventsResource } from './routes/events.ts';
+import { fabricResources } from './routes/fabrics.ts';
 import { imageResources } from './routes/images.ts';
+import { ipRangeResources } from './routes/ip-ranges.ts';
 import { machineResource, nodeResource } from './routes/machine.ts';
 import { machinesResource, nodesResource } from './routes/machines.ts';
 import { nameResources } from './routes/names.ts';
-import { networkResources } from './routes/networks.ts';
 import { nodePartResources } from './routes/node-parts.ts';
 import { otherResources } from './routes/others.ts';
 import { placeResources } from './routes/places.ts';
 import { settingResources } from './routes/settings.ts';
+import { subnetResources } from './routes/subnets.ts';
+import { tagResources } from './routes/tags.ts';
 import type { Site } from './site.ts';
 import type { User } from './model.ts';
 
@@ -42,9 +45,12 @@ const RESOURCES: readonly Resource[] = [
   ...nodePartResources,
   eventsResource,
   ...placeResources,
+  ...tagResources,
   ...nameResources,
   addressesResource,
-  ...networkResources,
+  ...subnetResources,
+  ...ipRangeResources,
+  ...fabricResources,
   ...imageResources,
   ...accountResources,
   ...otherResources,

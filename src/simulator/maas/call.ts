@@ -109,6 +109,9 @@ export function flag(form: Form, name: string, fallback = false): boolean {
   throw raisedText(400, `Invalid ${name}: Value should be 'true' or 'false'`);
 }
 
+/** MAAS's lenient booleans: anything that is not a yes is a no. */
+export const saysYes = (text: string | undefined): boolean => /^(true|t|yes|y|on|1)$/i.test(text ?? '');
+
 export function integer(form: Form, name: string, fallback: number): number {
   const value = form.get(name)?.trim();
   if (value === undefined || value === '') return fallback;

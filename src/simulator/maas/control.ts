@@ -78,7 +78,7 @@ function force({ region, life }: ControlOptions, machine: Machine, body: string)
   const parsed = ForcedSchema.safeParse(parseJson(body));
   if (!parsed.success) return problem(400, z.prettifyError(parsed.error));
   const { status, owner, power, previousStatus, zone, annotations, addressed, layout, ...rest } = parsed.data;
-  life.interrupt(machine);
+  life.processes.interrupt(machine);
   life.halt(machine);
   region.releaseAutoIps(machine);
   const forced = power ?? (POWERED.has(status) ? 'on' : 'off');
@@ -107,7 +107,7 @@ function parseJson(text: string): unknown {
 function happen({ life, region }: ControlOptions, machine: Machine, what: string): Reply {
   switch (what) {
     case 'fail':
-      life.interrupt(machine);
+      life.processes.interrupt(machine);
       life.failDeploy(machine, 'Failed from the simulator console.');
       break;
     case 'power-loss':
@@ -115,7 +115,7 @@ function happen({ life, region }: ControlOptions, machine: Machine, what: string
       life.halt(machine);
       break;
     case 'break':
-      life.interrupt(machine);
+      life.processes.interrupt(machine);
       life.halt(machine);
       machine.errorDescription = 'Broken from the simulator console.';
       region.changeStatus(machine, 'broken');

@@ -10,6 +10,8 @@ import type { FaultName, Faults, Strike } from './faults.ts';
 import { DEPLOY_PHASES, FIRST_BOOT_MS, installLogLine, phaseDuration } from './installation.ts';
 import type { Machine, User } from './model.ts';
 import type { Region } from './region.ts';
+import { Maintenance } from './maintenance.ts';
+import { Processes } from './processes.ts';
 import { afterCommit, type Reply } from './reply.ts';
 import type { Status } from './status.ts';
 
@@ -22,9 +24,6 @@ const BMC_MS = 3 * SECOND;
 const RELEASE_TIMEOUT_MS = 5 * MINUTE;
 const ERASE_QUICK_MS = 2 * MINUTE;
 const ERASE_FULL_MS = 20 * MINUTE;
-const RESCUE_MS = 2 * MINUTE;
-const COMMISSION_MS = 4 * MINUTE;
-const TEST_MS = 5 * MINUTE;
 
 const ABORT_POWER_TEXT = 'Unable to power control the node. Please check power credentials.';
 
@@ -52,12 +51,10 @@ export class MachineLife {
   readonly #runtime: MachineRuntime;
   readonly #network: SiteNetwork;
   readonly #faults: Faults;
-  readonly #log: Log;
   readonly #seed: number;
-  readonly #stopped = new AbortController();
-  readonly #processes = new Map<string, AbortController>();
+  readonly processes: Processes;
+  readonly maintenance: Maintenance;
   readonly #booted = new Map<string, readonly string[]>();
-  readonly #running = new Set<Promise<void>>();
 
   constructor(options: LifeOptions) {
     this.#region = options.region;
@@ -65,14 +62,20 @@ export class MachineLife {
     this.#runtime = options.runtime;
     this.#network = options.network;
     this.#faults = options.faults;
-    this.#log = options.log;
+    this.processes = new Processes(options.log);
     this.#seed = options.seed;
+    this.maintenance = new Maintenance({
+      region: this.#region,
+      pace: this.#pace,
+      processes: this.processes,
+      note: (machine, type) => this.event(machine, 'INFO', type),
+      halt: (machine) => this.halt(machine),
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stopped.abort(new Error('the simulator stops'));
     for (const systemId of this.#booted.keys()) this.#haltById(systemId);
-    await Promise.allSettled(this.#running);
+    await this.processes[Symbol.asyncDispose]();
   }
 
   // The bricks
@@ -106,36 +109,6 @@ export class MachineLife {
     this.#region.ledger.record({ at: this.#region.now(), action, user, agentName, systemId, hostname });
   }
 
-  /** Ends whatever the machine is in the middle of. */
-  interrupt(machine: Machine): void {
-    this.#processes.get(machine.systemId)?.abort(new Error('superseded'));
-    this.#processes.delete(machine.systemId);
-  }
-
-  /** Starts the machine's next process in the background; it ends early when interrupted. */
-  #begin(machine: Machine, what: string, work: (signal: AbortSignal) => Promise<void>): void {
-    this.interrupt(machine);
-    const controller = new AbortController();
-    this.#processes.set(machine.systemId, controller);
-    const signal = AbortSignal.any([controller.signal, this.#stopped.signal]);
-    this.#track(machine, what, signal, work(signal));
-  }
-
-  /** What goes on after a request was answered; only the end of the simulator ends it early. */
-  detach(machine: Machine, what: string, work: () => Promise<void>): void {
-    this.#track(machine, what, this.#stopped.signal, work());
-  }
-
-  #track(machine: Machine, what: string, signal: AbortSignal, work: Promise<void>): void {
-    const task = work
-      .catch((error: unknown) => {
-        if (!signal.aborted)
-          this.#log.error({ machine: machine.systemId, what, err: error }, 'machine process failed');
-      })
-      .finally(() => this.#running.delete(task));
-    this.#running.add(task);
-  }
-
   // Power
 
   hasBmc(machine: Machine): boolean {
@@ -148,7 +121,7 @@ export class MachineLife {
     if (machine.status === 'releasing' && state === 'off') this.finishRelease(machine);
     if (machine.status !== 'exiting_rescue_mode') return;
     const expected = machine.previousStatus === 'deployed' ? 'on' : 'off';
-    if (state === expected) this.#finishRescue(machine);
+    if (state === expected) this.maintenance.finishRescue(machine);
     else if (expected === 'on') {
       this.event(machine, 'ERROR', 'Failed exiting rescue mode');
       this.#region.changeStatus(machine, 'failed_exiting_rescue_mode');
@@ -158,7 +131,7 @@ export class MachineLife {
   /** Switches power through the BMC and waits for it. */
   async power(machine: Machine, to: 'on' | 'off'): Promise<PowerOutcome> {
     const slow = this.strikes('slow-bmc', machine);
-    await this.#pace.sleep(BMC_MS + (slow ? (slow.value ?? 60) * SECOND : 0), this.#stopped.signal);
+    await this.#pace.sleep(BMC_MS + (slow ? (slow.value ?? 60) * SECOND : 0), this.processes.stopped);
     if (this.strikes('rack-disconnected', machine)) {
       if (to === 'off') machine.powerState = 'unknown';
       const text = `Unable to connect to any rack controller ${this.#region.rackSystemId}; no connections available.`;
@@ -216,7 +189,7 @@ export class MachineLife {
       ? 'for ever'
       : this.strikes('deploy-timeout', machine) && 'until timeout';
     const fails = !stuck && this.strikes('deploy-failed', machine) !== undefined;
-    this.#begin(machine, 'deploy', async (signal) => {
+    this.processes.begin(machine, 'deploy', async (signal) => {
       for (const phase of DEPLOY_PHASES) {
         if (stuck && phase.name === 'storage') return await this.#stayStuck(machine, stuck, signal);
         await this.#pace.sleep(phaseDuration(phase, random), signal);
@@ -292,7 +265,7 @@ export class MachineLife {
       this.event(machine, 'ERROR', 'Node post-installation failure', "'cloudinit' running modules for final");
     const dies = this.strikes('machine-dies', machine);
     if (dies)
-      this.#begin(machine, 'death', async (signal) => {
+      this.processes.begin(machine, 'death', async (signal) => {
         await this.#pace.sleep((dies.value ?? 60) * SECOND, signal);
         machine.bmcPower = 'off';
         this.halt(machine);
@@ -305,7 +278,7 @@ export class MachineLife {
 
   /** From here on MAAS calls it Releasing; owner, annotations and addresses go only when power is off. */
   startRelease(machine: Machine): void {
-    this.interrupt(machine);
+    this.processes.interrupt(machine);
     machine.previousStatus = machine.status;
     this.#region.changeStatus(machine, 'releasing');
     this.event(machine, 'INFO', 'Releasing');
@@ -325,7 +298,7 @@ export class MachineLife {
   /** If the machine has not gone off yet, MAAS gives up after five minutes. */
   awaitPowerOff(machine: Machine): void {
     if (machine.status !== 'releasing') return;
-    this.#begin(machine, 'release', async (signal) => {
+    this.processes.begin(machine, 'release', async (signal) => {
       await this.#pace.sleep(RELEASE_TIMEOUT_MS, signal);
       const text = "Node operation 'Releasing' timed out after 5 minutes.";
       machine.errorDescription = text;
@@ -336,7 +309,7 @@ export class MachineLife {
 
   /** Owner, annotations and addresses are given back; composed machines are gone. */
   finishRelease(machine: Machine): void {
-    this.interrupt(machine);
+    this.processes.interrupt(machine);
     this.halt(machine);
     const owner = machine.owner ?? '';
     this.#region.releaseAutoIps(machine);
@@ -357,7 +330,7 @@ export class MachineLife {
     this.halt(machine);
     this.#region.changeStatus(machine, 'disk_erasing');
     machine.netboot = true;
-    this.#begin(machine, 'erase', async (signal) => {
+    this.processes.begin(machine, 'erase', async (signal) => {
       await this.#pace.sleep(BMC_MS, signal);
       machine.bmcPower = 'on';
       machine.powerState = 'on';
@@ -380,77 +353,10 @@ export class MachineLife {
 
   /** The machine is deleted from MAAS, whatever it does. */
   forget(machine: Machine): void {
-    this.interrupt(machine);
+    this.processes.interrupt(machine);
     this.halt(machine);
     this.#ledger(machine, 'delete', machine.owner ?? '');
     this.#region.removeMachine(machine);
-  }
-
-  // Everything else that takes time
-
-  startCommissioning(machine: Machine, user: User): void {
-    machine.owner = user.username;
-    this.#region.changeStatus(machine, 'commissioning');
-    this.event(machine, 'INFO', 'Commissioning');
-    this.#begin(machine, 'commission', async (signal) => {
-      await this.#ephemeral(machine, COMMISSION_MS, signal);
-      machine.owner = null;
-      this.#region.changeStatus(machine, 'ready');
-    });
-  }
-
-  startTesting(machine: Machine, user: User): void {
-    machine.previousStatus = machine.status;
-    machine.owner ??= user.username;
-    this.#region.changeStatus(machine, 'testing');
-    this.event(machine, 'INFO', 'Testing');
-    this.#begin(machine, 'test', async (signal) => {
-      await this.#ephemeral(machine, TEST_MS, signal);
-      this.#returnTo(machine, machine.previousStatus);
-    });
-  }
-
-  async #ephemeral(machine: Machine, workMs: number, signal: AbortSignal): Promise<void> {
-    await this.#pace.sleep(BMC_MS, signal);
-    machine.bmcPower = 'on';
-    machine.powerState = 'on';
-    await this.#pace.sleep(workMs, signal);
-    await this.#pace.sleep(BMC_MS, signal);
-    machine.bmcPower = 'off';
-    machine.powerState = 'off';
-  }
-
-  /** Machines that go back to an unowned status lose the owner that a test or rescue gave them. */
-  #returnTo(machine: Machine, status: Status): void {
-    this.#region.changeStatus(machine, status);
-    if (status === 'ready' || status === 'new' || status === 'broken') machine.owner = null;
-  }
-
-  enterRescue(machine: Machine, user: User): void {
-    if (machine.status !== 'entering_rescue_mode' && machine.status !== 'failed_entering_rescue_mode')
-      machine.previousStatus = machine.status;
-    machine.owner ??= user.username;
-    this.halt(machine);
-    this.#region.changeStatus(machine, 'entering_rescue_mode');
-    this.event(machine, 'INFO', 'Entering rescue mode');
-    this.#begin(machine, 'rescue', async (signal) => {
-      await this.#pace.sleep(BMC_MS, signal);
-      machine.bmcPower = 'on';
-      machine.powerState = 'on';
-      await this.#pace.sleep(RESCUE_MS, signal);
-      this.#region.changeStatus(machine, 'rescue_mode');
-      this.event(machine, 'INFO', 'Rescue mode');
-    });
-  }
-
-  exitRescue(machine: Machine): void {
-    this.interrupt(machine);
-    this.#region.changeStatus(machine, 'exiting_rescue_mode');
-  }
-
-  #finishRescue(machine: Machine): void {
-    this.event(machine, 'INFO', 'Exited rescue mode');
-    this.#returnTo(machine, machine.previousStatus);
   }
 
   /** After `abort`: the machine goes off and back to where it came from. */
@@ -465,7 +371,7 @@ export class MachineLife {
   }
 
   finishAbort(machine: Machine, to: Status): void {
-    this.#returnTo(machine, to);
+    this.maintenance.returnTo(machine, to);
   }
 }
 

@@ -30,6 +30,10 @@ export function mayEdit(call: Call, machine: Machine): boolean {
   return allowed(call, machine, 'edit');
 }
 
+/** Everything that a list may show to the caller. */
+export const visibleMachines = ({ region, user }: Call): Machine[] =>
+  [...region.machines.values()].filter((machine) => region.visibleTo(user, machine));
+
 /** By a predicate, else the 404 of `model`. */
 export function found<T>(items: Iterable<T>, model: string, test: (item: T) => boolean): T {
   for (const item of items) if (test(item)) return item;

@@ -204,7 +204,7 @@ export interface Machine {
   swapSize: number | null;
   /** Set for machines that MAAS composed on a VM host; they vanish on release. */
   readonly composed: boolean;
-  readonly commissioned: boolean;
+  commissioned: boolean;
 
   status: Status;
   /** What to come back to from Testing, Broken and rescue mode. */

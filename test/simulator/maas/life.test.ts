@@ -398,3 +398,46 @@ describe('versions', () => {
     await expect(startSimulator({ version: '2.9.2' })).rejects.toThrow('3.3 to 3.7');
   });
 });
+
+describe('maintenance', () => {
+  it('commissions a New machine until it is Ready, and can be asked for twice', async () => {
+    await using site = await startSite();
+    const fresh = (await site.call('GET', 'machines/?status=new')).json;
+    const id = fresh[0].system_id;
+    expect((await site.call('POST', `machines/${id}/?op=commission`)).json.status_name).toBe('Commissioning');
+    expect((await site.call('POST', `machines/${id}/?op=commission`)).status).toBe(400);
+    await site.clock.advance(10 * MINUTE);
+    expect(await site.read(id)).toMatchObject({ status_name: 'Ready', owner: null, power_state: 'off' });
+  });
+
+  it('takes a deployed machine down for a test and for rescue, and back to Deployed', async () => {
+    await using site = await startSite();
+    const id = await site.allocate();
+    await site.deploy(id);
+    await site.clock.advance(10 * MINUTE);
+    await site.call('POST', `machines/${id}/?op=test`, { testing_scripts: 'smartctl-validate' });
+    expect(site.stopped).toEqual([id]);
+    await site.clock.advance(10 * MINUTE);
+    expect(await site.read(id)).toMatchObject({ status_name: 'Deployed', owner: 'admin' });
+    await site.call('POST', `machines/${id}/?op=rescue_mode`);
+    await site.clock.advance(5 * MINUTE);
+    expect((await site.read(id)).status_name).toBe('Rescue mode');
+    await site.call('POST', `machines/${id}/?op=exit_rescue_mode`);
+    expect((await site.read(id)).status_name).toBe('Deployed');
+  });
+
+  it('lets an owner mark a machine broken, and an admin mend it', async () => {
+    await using site = await startSite();
+    const id = await site.allocate();
+    await site.call('POST', `machines/${id}/?op=mark_broken`, { comment: 'fan' });
+    expect(await site.read(id)).toMatchObject({
+      status_name: 'Broken',
+      error_description: 'fan',
+      owner: null,
+    });
+    expect(site.simulator.ledger.leaked()).toEqual([]);
+    expect((await site.call('POST', 'machines/?op=allocate', { system_id: id })).status).toBe(409);
+    await site.call('POST', `machines/${id}/?op=mark_fixed`);
+    expect((await site.read(id)).status_name).toBe('Ready');
+  });
+});

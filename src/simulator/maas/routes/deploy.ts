@@ -8,7 +8,7 @@ import { chooseImage, invalidSeries } from '../images.ts';
 import type { Machine } from '../model.ts';
 import { afterCommit, invalid, raisedText, rawJson, refused, type Reply } from '../reply.ts';
 import { statusTitle } from '../status.ts';
-import { acquire } from './machines.ts';
+import { acquire } from './allocate.ts';
 
 function check(call: Call, machine: Machine, form: Form): void {
   if (machine.status !== 'ready' && machine.status !== 'allocated')
@@ -129,7 +129,7 @@ async function startNow(call: Call, machine: Machine): Promise<Reply | undefined
 function background(call: Call, machine: Machine, silent: boolean): void {
   const { life } = call.site;
   const { region } = call;
-  life.detach(machine, 'power on', async () => {
+  life.processes.detach(machine, 'power on', async () => {
     if (region.flavour.deployPower !== 'accepted' && claimLater(call, machine)) return;
     if (!life.hasBmc(machine)) return;
     const outcome = await life.power(machine, 'on');

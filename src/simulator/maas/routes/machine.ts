@@ -29,7 +29,7 @@ async function abort(call: Call): Promise<Reply> {
       409,
       `Cannot abort in current state: node ${machine.systemId} is in state ${statusTitle(machine.status)}.`,
     );
-  life.interrupt(machine);
+  life.processes.interrupt(machine);
   life.userEvent(machine, 'User aborting node operation', call.user, call.form.get('comment'));
   life.event(machine, 'INFO', target.event);
   if (machine.status === 'commissioning') machine.owner = null;
@@ -67,7 +67,7 @@ const markBroken: Handler = (call) => {
   if (machine.owner !== user.username) throw refused();
   const comment = call.form.get('comment') ?? call.form.get('error_description') ?? '';
   const before = machine.status;
-  site.life.interrupt(machine);
+  site.life.processes.interrupt(machine);
   site.life.userEvent(machine, 'User marking node broken', user, comment);
   const on = machine.powerState === 'on' && site.life.hasBmc(machine);
   const releasable = RELEASABLE.has(before);
@@ -157,7 +157,7 @@ const commission: Handler = (call) => {
   checkScripts(call, ['commissioning_scripts', 'testing_scripts']);
   if (!COMMISSIONABLE.has(machine.status))
     throw invalid({ __all__: 'Commission is not available because of the current state of the node.' });
-  call.site.life.startCommissioning(machine, call.user);
+  call.site.life.maintenance.commission(machine, call.user);
   return body(call, machine);
 };
 
@@ -185,7 +185,7 @@ const test: Handler = (call) => {
   checkScripts(call, ['testing_scripts']);
   if (NOT_TESTABLE.has(machine.status))
     throw invalid({ __all__: 'Test is not available because of the current state of the node.' });
-  call.site.life.startTesting(machine, call.user);
+  call.site.life.maintenance.test(machine, call.user);
   return body(call, machine);
 };
 
@@ -196,7 +196,7 @@ const rescueMode: Handler = (call) => {
       409,
       `Invalid transition: ${statusTitle(machine.status)} -> ${statusTitle('entering_rescue_mode')}.`,
     );
-  call.site.life.enterRescue(machine, call.user);
+  call.site.life.maintenance.enterRescue(machine, call.user);
   return body(call, machine);
 };
 
@@ -208,7 +208,7 @@ async function exitRescueMode(call: Call): Promise<Reply> {
       409,
       `Invalid transition: ${statusTitle(machine.status)} -> ${statusTitle('exiting_rescue_mode')}.`,
     );
-  life.exitRescue(machine);
+  life.maintenance.exitRescue(machine);
   const reply = body(call, machine);
   const outcome = await life.power(machine, machine.previousStatus === 'deployed' ? 'on' : 'off');
   return outcome.kind === 'failed' ? outcome.reply : reply;
