@@ -34,7 +34,8 @@ export async function api<T>(method: Method, path: string, body?: unknown, signa
   const problem = isJson
     ? (data as ProblemDetails)
     : { ...unreachable, message: `The portal answered ${response.status}.` };
-  if (response.status === 401 && path !== '/session') onSignedOut();
+  // MAAS may refuse a key with 401 as well: only the portal's own refusal ends the session.
+  if (problem.code === 'UNAUTHENTICATED' && path !== '/session') onSignedOut();
   throw new Problem(response.status, problem);
 }
 

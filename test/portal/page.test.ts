@@ -1,0 +1,363 @@
+/** The page in Debian's Chromium, with a gateway on a real tunnel behind the portal. */
+import { gzipSync } from 'node:zlib';
+import type { Page } from 'playwright-core';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { systemClock } from '../../src/base/clock.ts';
+import type { NodeStatus } from '../../src/contract/cluster.ts';
+import { generateIdentity } from '../../src/tunnel/identity.ts';
+import { pairWithPortal } from '../../src/tunnel/pair-client.ts';
+import { startBrowser, type TestBrowser, type TestPage } from '../support/browser.ts';
+import { connectGateway, type FakeGateway } from '../support/fake-gateway.ts';
+import { eventually } from '../support/eventually.ts';
+import { describeWith } from '../support/needs.ts';
+import { ADMIN, clusterSpec, clusterStatus, testPortal, type TestPortal } from '../support/portal.ts';
+
+const ACCOUNT = 'ca-site1';
+const INVENTORY = {
+  zones: [{ name: 'rack-a', ready: 8, fitGateway: 8 }],
+  pools: [{ name: 'default', ready: 8, fitGateway: 8 }],
+  domains: [{ name: 'maas', isDefault: true }],
+  subnets: [{ id: 1, cidr: '10.0.0.0/24', name: 'lan', managed: true, available: 50 }],
+  images: [],
+};
+
+describeWith(['chromium'], 'the page', () => {
+  let browser: TestBrowser;
+  beforeAll(async () => {
+    browser = await startBrowser();
+  });
+  afterAll(() => browser?.[Symbol.asyncDispose]());
+
+  async function signIn({ page }: TestPage, portal: TestPortal, path = '/'): Promise<void> {
+    await page.goto(`${portal.url}${path}`);
+    await page.getByLabel('E-mail').fill(ADMIN.email);
+    await page.getByLabel('Password').fill(ADMIN.password);
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await page.getByRole('navigation', { name: 'Main' }).waitFor();
+  }
+
+  async function siteWithCluster(limits = {}) {
+    await using stack = new AsyncDisposableStack();
+    const state = { skewMs: 0 };
+    const clock = { ...systemClock, now: () => Date.now() + state.skewMs };
+    const portal = stack.use(await testPortal({ page: true, clock, limits }));
+    const { identity, paired } = await portal.pair('dc1');
+    const gateway: FakeGateway = stack.use(await connectGateway(identity, paired));
+    gateway.answer(`GET /v1/accounts/${ACCOUNT}/inventory`, 200, INVENTORY);
+    gateway.answer(`POST /v1/accounts/${ACCOUNT}/explain`, 200, {
+      feasible: true,
+      pools: [{ pool: 'workers', wanted: 2, matching: 7, contested: 0, rejections: [] }],
+      problems: [],
+    });
+    await eventually(
+      async () => (await portal.call('GET', '/api/v1/cloud-accounts')).body.items.length === 1,
+    );
+    const { body } = await portal.call('POST', '/api/v1/clusters?preflight=skip', {
+      spec: clusterSpec(ACCOUNT),
+    });
+    const running = stack.move();
+    return {
+      portal,
+      gateway,
+      state,
+      id: body.id as string,
+      [Symbol.asyncDispose]: () => running.disposeAsync(),
+    };
+  }
+
+  const node = (name: string, changes: Partial<NodeStatus> = {}): NodeStatus => ({
+    name,
+    pool: 'cp',
+    role: 'control-plane',
+    phase: 'Deploying',
+    systemId: 'abc123',
+    hostname: 'quick-fox',
+    zone: 'rack-a',
+    addresses: ['10.0.0.5'],
+    maintenance: false,
+    tasks: [
+      {
+        name: 'deploy',
+        state: 'retrying',
+        attempt: 2,
+        startedAt: new Date(Date.now() - 90_000).toISOString(),
+        waitingFor: 'MAAS to install the operating system',
+      },
+    ],
+    ...changes,
+  });
+
+  /** Nothing sticks out sideways, and nothing that can be pressed is without a name. */
+  async function expectUsable(page: Page): Promise<void> {
+    const facts = await page.evaluate(() => {
+      const named = (element: Element) =>
+        (element.getAttribute('aria-label') ?? '') +
+        (element.textContent ?? '') +
+        ((element as HTMLInputElement).labels?.[0]?.textContent ?? '');
+      return {
+        overflow: document.documentElement.scrollWidth - innerWidth,
+        nameless: [...document.querySelectorAll('button, a, input, select')]
+          .filter((element) => named(element).trim() === '')
+          .map((element) => element.outerHTML),
+        headings: document.querySelectorAll('h1').length,
+        lang: document.documentElement.lang,
+      };
+    });
+    expect(facts).toEqual({ overflow: expect.any(Number), nameless: [], headings: 1, lang: 'en' });
+    expect(facts.overflow).toBeLessThanOrEqual(0);
+  }
+
+  it('turns the instructions into the live pairing, and shows the words of both ends (R30, R35)', async () => {
+    await using portal = await testPortal({ page: true });
+    await using tab = await browser.open();
+    const { page, faults } = tab;
+    await signIn(tab, portal, '/gateways/new');
+    await page.getByLabel('Name of the gateway').fill('berlin-dc1');
+    await page.getByRole('button', { name: 'Get pairing code' }).click();
+    const code = (await page.getByLabel('Pairing code', { exact: true }).textContent()) ?? '';
+    expect(code).toMatch(/^([0-9A-Z]{5}-){5}[0-9A-Z]{5}$/);
+    await page.getByText('valid for 23 h 59 min').or(page.getByText('valid for 24 h 0 min')).waitFor();
+    for (const way of ['Container', 'Debian package', 'Silent install']) {
+      await page.getByRole('tab', { name: way }).click();
+      expect(await page.getByLabel(`Commands: ${way}`).textContent()).toContain(code);
+    }
+    const identity = generateIdentity();
+    const paired = await pairWithPortal({ portalUrl: portal.url, code, identity, clock: systemClock });
+    await page.getByText('berlin-dc1 is paired').waitFor();
+    await page.getByText(paired.words).waitFor();
+    await using _gateway = await connectGateway(identity, paired);
+    await page.getByText('It is connected.').waitFor();
+    await page.getByRole('link', { name: 'Open gateway' }).click();
+    await page.getByRole('heading', { name: 'berlin-dc1', level: 1 }).waitFor();
+    await page.getByText('Connected', { exact: true }).waitFor();
+    expect(faults).toEqual([]);
+  });
+
+  it('shows provisioning live: machines, tasks with attempts and durations, events once and in order (R113)', async () => {
+    await using s = await siteWithCluster();
+    await using tab = await browser.open();
+    const { page, faults } = tab;
+    await signIn(tab, s.portal, `/clusters/${s.id}`);
+    await page.getByText('The gateway has not begun yet.').waitFor();
+    s.gateway.report(
+      'cluster',
+      s.id,
+      clusterStatus({
+        nodes: [node('prod-cp-1'), node('prod-cp-2', { systemId: 'def456' })],
+        progress: { done: 2, total: 8 },
+      }),
+    );
+    await page.locator('[data-node="prod-cp-1"]').waitFor();
+    expect(await page.locator('[data-node]').count()).toBe(2);
+    await page.getByText('waits for MAAS to install').first().waitFor();
+    expect(await page.locator('[data-node="prod-cp-1"] .now').textContent()).toMatch(
+      /1 min \d+ s, attempt 2/,
+    );
+    await page.getByText('2 of 8 steps').waitFor();
+    await page.locator('[data-node="prod-cp-1"] summary').press('Enter');
+    await page
+      .locator('[data-node="prod-cp-1"]')
+      .getByRole('row', { name: /deploy retrying 2/ })
+      .waitFor();
+    for (let n = 0; n < 30; n += 1)
+      s.gateway.emit({ cluster: s.id, reason: 'MachineAllocated', message: `number ${n}` });
+    await page.getByText('number 29').waitFor();
+    // The tab loses its stream and resumes: nothing is shown twice.
+    await page.context().setOffline(true);
+    for (let n = 30; n < 40; n += 1)
+      s.gateway.emit({ cluster: s.id, reason: 'NodeReady', message: `number ${n}` });
+    await page.context().setOffline(false);
+    await page.getByText('number 39').waitFor({ timeout: 15_000 });
+    const shown = await page.locator('.events .what').allTextContents();
+    const numbers = shown.map((text) => Number(/number (\d+)/.exec(text)?.[1])).reverse();
+    expect(numbers).toEqual(Array.from({ length: 40 }, (_, n) => n));
+    s.gateway.report(
+      'cluster',
+      s.id,
+      clusterStatus({ phase: 'Running', nodes: [node('prod-cp-1', { phase: 'Ready' })] }),
+    );
+    await page.getByText('Running', { exact: true }).first().waitFor();
+    expect(faults.filter((fault) => !fault.includes('ERR_INTERNET_DISCONNECTED'))).toEqual([]);
+  });
+
+  it('never shows stale green: Unknown with a time while the gateway is away (X11)', async () => {
+    await using s = await siteWithCluster({ staleAfterMs: 0 });
+    s.gateway.report(
+      'cluster',
+      s.id,
+      clusterStatus({ phase: 'Running', nodes: [node('prod-cp-1', { phase: 'Ready' })] }),
+    );
+    await using tab = await browser.open();
+    await signIn(tab, s.portal, `/clusters/${s.id}`);
+    await tab.page.getByText('Running', { exact: true }).first().waitFor();
+    await s.gateway.disconnect();
+    await tab.page.getByText('Unknown (was Running)').waitFor();
+    await tab.page.getByText('Unknown (was Ready)').waitFor();
+    await tab.page.getByText('is not connected').waitFor();
+    expect(await tab.page.locator('.badge.good').count()).toBe(0);
+  });
+
+  it('deletes with the name typed, and opens Force delete after a countdown (R121-R124)', async () => {
+    await using s = await siteWithCluster();
+    s.gateway.report('cluster', s.id, clusterStatus({ phase: 'Running' }));
+    await eventually(async () => (await s.portal.call('GET', `/api/v1/clusters/${s.id}`)).body.provisioned);
+    await using tab = await browser.open();
+    const { page } = tab;
+    await signIn(tab, s.portal, `/clusters/${s.id}`);
+    await page.getByRole('button', { name: 'Delete' }).click();
+    const dialog = page.getByRole('dialog', { name: 'Delete cluster prod' });
+    expect(await dialog.getByRole('button', { name: 'Delete cluster' }).isDisabled()).toBe(true);
+    await dialog.getByLabel('Type prod to confirm').fill('pro');
+    expect(await dialog.getByRole('button', { name: 'Delete cluster' }).isDisabled()).toBe(true);
+    await page.keyboard.press('Escape');
+    await dialog.waitFor({ state: 'detached' });
+    await page.getByRole('button', { name: 'Delete' }).click();
+    await dialog.getByLabel('Type prod to confirm').fill('prod');
+    await page.keyboard.press('Enter');
+    const force = page.getByRole('button', { name: /Force delete in 1[45] min/ });
+    await force.waitFor();
+    expect(await force.isDisabled()).toBe(true);
+    s.state.skewMs = 15 * 60_000;
+    await page.reload();
+    await page.getByRole('button', { name: 'Force delete', exact: true }).click();
+    await page.getByLabel('Type prod to confirm').fill('prod');
+    await page.getByRole('button', { name: 'Force delete', exact: true }).last().click();
+    await page.getByText('force delete is on its way').waitFor();
+    s.gateway.report('cluster', s.id, clusterStatus({ phase: 'Deleted' }));
+    await page.getByText('Deleted', { exact: true }).waitFor();
+    await page.getByRole('link', { name: 'Clusters' }).first().click();
+    await page.getByText('No cluster yet').waitFor();
+    await page.getByLabel('Deleted in the last 72 h').check();
+    await page.getByRole('link', { name: 'prod' }).waitFor();
+    expect(new URL(page.url()).search).toBe('?deleted=72h');
+    expect(tab.faults).toEqual([]);
+  });
+
+  it('creates a cluster with the wizard, checking placement as one types (R100-R113, X4)', async () => {
+    await using s = await siteWithCluster();
+    await using tab = await browser.open();
+    const { page } = tab;
+    await signIn(tab, s.portal, '/clusters/new');
+    const next = page.getByRole('button', { name: 'Next' });
+    expect(await next.isDisabled()).toBe(true);
+    await page.getByLabel('Name', { exact: true }).fill('shop');
+    await next.click();
+    await page.getByText('zone rack-a: 8 ready').waitFor();
+    await next.click();
+    await page.getByText('7 machines fit, 2 wanted').waitFor();
+    s.gateway.answer(`POST /v1/accounts/${ACCOUNT}/explain`, 200, {
+      feasible: false,
+      pools: [
+        {
+          pool: 'workers',
+          wanted: 20,
+          matching: 7,
+          contested: 3,
+          rejections: [{ rule: 'cpu', count: 4, machines: [], example: 'fox has 2 CPUs' }],
+          nearestFix: 'Ask for 2 CPUs: 4 more machines fit.',
+        },
+      ],
+      problems: [
+        {
+          code: 'NOT_ENOUGH_MACHINES',
+          message: 'workers wants 20',
+          fix: 'Add machines.',
+          retryable: false,
+          userFixable: true,
+          field: 'pools[1].size',
+        },
+      ],
+    });
+    await page.getByRole('group', { name: 'Worker pool' }).getByLabel('Size').fill('20');
+    await page.getByText('Ask for 2 CPUs: 4 more machines fit.').waitFor();
+    await page.getByText('This cannot be placed now.').waitFor();
+    await next.click();
+    await next.click();
+    await page.getByRole('button', { name: 'Create cluster' }).click();
+    await page.getByText('The cluster was not created').waitFor();
+    // Back at the step that holds the field.
+    s.gateway.answer(`POST /v1/accounts/${ACCOUNT}/explain`, 200, {
+      feasible: true,
+      pools: [],
+      problems: [],
+    });
+    await page.getByRole('group', { name: 'Worker pool' }).getByLabel('Size').fill('2');
+    await next.click();
+    await next.click();
+    await page.getByRole('button', { name: 'Create cluster' }).click();
+    await page.getByRole('heading', { name: 'shop', level: 1 }).waitFor();
+    const { body } = await s.portal.call('GET', '/api/v1/clusters');
+    expect(body.items.map(({ spec }: { spec: { name: string } }) => spec.name)).toEqual(['prod', 'shop']);
+  });
+
+  it('keeps filters in the URL', async () => {
+    await using s = await siteWithCluster();
+    await using tab = await browser.open();
+    const { page } = tab;
+    await signIn(tab, s.portal, '/clusters?q=nothing');
+    await page.getByText('No cluster matches the filters').waitFor();
+    await page.getByRole('searchbox').fill('pro');
+    await page.getByRole('link', { name: 'prod' }).waitFor();
+    await page.getByLabel('State').selectOption('Running');
+    expect(new URL(page.url()).search).toBe('?q=pro&phase=Running');
+    await page.reload();
+    await page.getByText('No cluster matches the filters').waitFor();
+  });
+
+  it('works from 360 px, light and dark, without faults or anything sticking out', async () => {
+    await using s = await siteWithCluster();
+    s.gateway.report(
+      'cluster',
+      s.id,
+      clusterStatus({ nodes: [node('a-rather-long-node-name-control-plane-abcde')] }),
+    );
+    for (const colorScheme of ['light', 'dark'] as const) {
+      await using tab = await browser.open({ viewport: { width: 360, height: 740 }, colorScheme });
+      await signIn(tab, s.portal);
+      const gateway = (await s.portal.call('GET', '/api/v1/gateways')).body.items[0].id;
+      for (const path of [
+        '/clusters',
+        `/clusters/${s.id}`,
+        '/clusters/new',
+        '/gateways',
+        `/gateways/${gateway}`,
+        '/gateways/new',
+        '/accounts',
+        '/profiles',
+        '/nowhere',
+      ]) {
+        await tab.page.goto(`${s.portal.url}${path}`);
+        await tab.page.locator('main h1, .empty h2').first().waitFor();
+        if (path !== '/nowhere') await expectUsable(tab.page);
+      }
+      const background = await tab.page.evaluate(
+        () => getComputedStyle(document.documentElement).backgroundColor,
+      );
+      expect(background).toBe(colorScheme === 'dark' ? 'rgb(14, 16, 20)' : 'rgb(246, 247, 249)');
+      expect(tab.faults).toEqual([]);
+    }
+  });
+
+  it('is served under a strict policy, in less than 200 KiB', async () => {
+    await using portal = await testPortal({ page: true });
+    const page = await fetch(portal.url, { headers: { accept: 'text/html' } });
+    const policy = page.headers.get('content-security-policy') ?? '';
+    expect(policy).toContain("default-src 'none'");
+    expect(policy).not.toContain('unsafe');
+    const html = await page.text();
+    expect(html).not.toMatch(/<script(?![^>]*src=)|style=/);
+    const files = [...html.matchAll(/(?:src|href)="(\/[^"]+)"/g)].map(([, path]) => path);
+    expect(files.length).toBeGreaterThanOrEqual(3);
+    let bytes = gzipSync(html).length;
+    for (const file of files) {
+      const answer = await fetch(`${portal.url}${file}`);
+      expect(answer.status).toBe(200);
+      bytes += gzipSync(Buffer.from(await answer.arrayBuffer())).length;
+    }
+    expect(bytes).toBeLessThan(200 * 1024);
+    expect((await fetch(`${portal.url}/clusters/cl-x`, { headers: { accept: 'text/html' } })).status).toBe(
+      200,
+    );
+    expect((await fetch(`${portal.url}/assets/none.js`)).status).toBe(404);
+  });
+});
