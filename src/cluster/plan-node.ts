@@ -31,6 +31,12 @@ export function planNode(scene: Scene, { node, situation }: NodeSituation): Step
           'DEPLOY_FAILED',
           `${situation.machine.hostname} fell back to Allocated after it ran`,
         );
+      // Started long ago and back at Allocated: a deployment that was aborted for its deadline just before a crash.
+      if (
+        node.tasks.deploy?.state === 'running' &&
+        now - node.tasks.deploy.startedAt > timings.deployDeadlineMs
+      )
+        return [{ kind: 'abort-deploy', node: node.name }];
       return mayDeploy(scene, node) ? [{ kind: 'deploy', node: node.name }] : [];
     case 'deploying': {
       const started = node.tasks.deploy?.startedAt ?? now;

@@ -142,9 +142,9 @@ export async function abortDeploy(
       signal,
     );
     if (outcome.kind === 'accepted') context.saw(outcome.machine);
-  } else if (owned.kind === 'ours' && owned.machine.status === 'deployed') {
+  } else if (owned.kind === 'ours' && owned.machine.status !== 'allocated') {
     context.saw(owned.machine);
-    return DONE; // it made it after all
+    return DONE; // it made it after all, or MAAS gave up first: the next look says which
   }
   const error = new PcgError('DEPLOY_TIMEOUT', `${node.claim.hostname} did not finish installing in time`);
   return await failNode({ node: node.name, problem: toProblem(error) }, context, signal);

@@ -1,0 +1,412 @@
+/** The plan on literals: what may start now, and what must wait. */
+import { describe, expect, it } from 'vitest';
+import { plan } from '../../src/cluster/plan.ts';
+import type { Step } from '../../src/cluster/steps.ts';
+import { packHash } from '../../src/cluster/template.ts';
+import { clusterSpec, resolvedProfile } from '../support/node-input.ts';
+import { NOW, scene } from '../support/scenes.ts';
+
+const MINUTE = 60_000;
+const kinds = (steps: readonly Step[]) =>
+  steps.map((step) => ('node' in step ? `${step.kind} ${step.node}` : step.kind));
+const about = (steps: readonly Step[], kind: Step['kind']) =>
+  kinds(steps.filter((step) => step.kind === kind));
+const profile = resolvedProfile();
+const CNI = {
+  [profile.cni.name]: {
+    hash: packHash(profile.cni, {}),
+    appliedAt: NOW - 9 * MINUTE,
+    readyAt: NOW - 8 * MINUTE,
+    task: { state: 'succeeded' as const, attempt: 1, startedAt: NOW },
+  },
+};
+
+describe('the beginning', () => {
+  it('makes keys, then checks the site, then reserves the address, one after the other', () => {
+    const { pki: _pki, ...bare } = scene({}, { initialized: false }).record;
+    const fresh = scene({}, { initialized: false });
+    expect(kinds(plan({ ...fresh, record: bare }))).toEqual(['prepare']);
+    const { placementCheckedAt: _checked, ...unchecked } = fresh.record;
+    expect(kinds(plan({ ...fresh, record: unchecked }))).toEqual(['check-placement']);
+    expect(kinds(plan(scene({}, { initialized: false, record: { endpoint: { kind: 'none' } } })))).toEqual([
+      'reserve-endpoint',
+    ]);
+  });
+
+  it('adds the nodes of every pool', () => {
+    expect(
+      plan(scene({}, { initialized: false })).map((step) =>
+        step.kind === 'add-nodes' ? [step.pool, step.count] : step.kind,
+      ),
+    ).toEqual([
+      ['cp', 3],
+      ['workers', 3],
+    ]);
+  });
+
+  it('allocates and deploys all machines at once', () => {
+    const steps = plan(
+      scene(
+        {
+          'cp-1': { shape: 'allocated' },
+          'cp-2': { shape: 'allocated' },
+          'cp-3': { shape: 'unclaimed' },
+          'w-1': { shape: 'allocated' },
+          'w-2': { shape: 'unclaimed' },
+          'w-3': { shape: 'deploying' },
+        },
+        { initialized: false },
+      ),
+    );
+    expect(kinds(steps)).toEqual([
+      'deploy cp-1',
+      'deploy cp-2',
+      'allocate cp-3',
+      'deploy w-1',
+      'allocate w-2',
+    ]);
+  });
+
+  it('never grants a turn before the control plane is initialised', () => {
+    const steps = plan(
+      scene(
+        {
+          'cp-1': { shape: 'booted' },
+          'cp-2': { shape: 'booted' },
+          'cp-3': { shape: 'booted' },
+          'w-1': { shape: 'booted' },
+          'w-2': { shape: 'booted' },
+          'w-3': { shape: 'booted' },
+        },
+        { initialized: false },
+      ),
+    );
+    expect(steps).toEqual([]);
+  });
+});
+
+describe('turns to join', () => {
+  const booted = {
+    'cp-1': { shape: 'ready' },
+    'cp-2': { shape: 'booted' },
+    'cp-3': { shape: 'booted' },
+    'w-1': { shape: 'booted' },
+    'w-2': { shape: 'booted' },
+    'w-3': { shape: 'booted' },
+  } as const;
+
+  it('lets every worker join, but only one control-plane node', () => {
+    expect(about(plan(scene(booted, { record: { packs: CNI } })), 'grant-token')).toEqual([
+      'grant-token cp-2',
+      'grant-token w-1',
+      'grant-token w-2',
+      'grant-token w-3',
+    ]);
+  });
+
+  it('keeps the next control-plane node waiting while one is joining', () => {
+    const joining = {
+      ...booted,
+      'cp-2': {
+        shape: 'booted',
+        token: { id: 't', secret: 's', grantedAt: NOW, expiresAt: NOW + 60 * MINUTE },
+      },
+    } as const;
+    expect(about(plan(scene(joining, { record: { packs: CNI } })), 'grant-token')).not.toContain(
+      'grant-token cp-3',
+    );
+  });
+
+  it('keeps it waiting while etcd has a learner or a sick member', () => {
+    for (const member of [
+      { learner: true, healthy: true },
+      { learner: false, healthy: false },
+    ]) {
+      const steps = plan(scene(booted, { observed: { etcd: { members: [{ name: 'a', ...member }] } } }));
+      expect(about(steps, 'grant-token')).not.toContain('grant-token cp-2');
+    }
+  });
+
+  it('grants nothing while the endpoint does not answer', () => {
+    const { observed } = scene(booted);
+    if (observed.kube.kind !== 'reachable') throw new Error('scene is wrong');
+    expect(
+      about(
+        plan(scene(booted, { observed: { kube: { ...observed.kube, endpoint: false } } })),
+        'grant-token',
+      ),
+    ).toEqual([]);
+  });
+
+  it('refreshes a token that would expire on the way, and takes it back from a Ready node', () => {
+    const steps = plan(
+      scene({
+        'cp-1': { shape: 'ready' },
+        'w-1': {
+          shape: 'booted',
+          token: { id: 't', secret: 's', grantedAt: NOW - 15 * MINUTE, expiresAt: NOW + 20 * MINUTE },
+        },
+        'w-2': {
+          shape: 'ready',
+          token: { id: 't', secret: 's', grantedAt: NOW - 15 * MINUTE, expiresAt: NOW + 45 * MINUTE },
+        },
+      }),
+    );
+    expect(kinds(steps)).toEqual(expect.arrayContaining(['grant-token w-1', 'revoke-token w-2']));
+  });
+});
+
+describe('deadlines and failures', () => {
+  const failing = (steps: readonly Step[]) =>
+    steps.flatMap((step) => (step.kind === 'fail-node' ? [[step.node, step.problem.code]] : []));
+
+  it('aborts a deployment beyond its deadline and not before', () => {
+    const task = (startedAt: number) => ({
+      tasks: { deploy: { state: 'running' as const, attempt: 1, startedAt } },
+    });
+    const steps = plan(
+      scene({
+        'cp-1': { shape: 'ready' },
+        'w-1': { shape: 'deploying', ...task(NOW - 46 * MINUTE) },
+        'w-2': { shape: 'deploying', ...task(NOW - 44 * MINUTE) },
+      }),
+    );
+    expect(about(steps, 'abort-deploy')).toEqual(['abort-deploy w-1']);
+  });
+
+  it('fails a node whose script ended with an error at once, and a silent one at its deadline', () => {
+    const late = {
+      deployedAt: NOW - 60 * MINUTE,
+      token: { id: 't', secret: 's', grantedAt: NOW - 21 * MINUTE, expiresAt: NOW + 59 * MINUTE },
+    };
+    const input = scene(
+      {
+        'cp-1': { shape: 'ready' },
+        'w-1': { shape: 'booted' },
+        'w-2': { shape: 'booted', ...late },
+        'w-3': { shape: 'deploy-failed' },
+      },
+      { observed: { bootstrapFailures: new Map([['m0002', 'exit 1']]) } },
+    );
+    expect(failing(plan(input))).toEqual([
+      ['w-1', 'BOOTSTRAP_FAILED'],
+      ['w-2', 'BOOTSTRAP_TIMEOUT'],
+      ['w-3', 'DEPLOY_FAILED'],
+    ]);
+  });
+
+  it('does not start the clock of a joiner before its turn', () => {
+    expect(
+      failing(
+        plan(
+          scene(
+            {
+              'cp-1': { shape: 'booted', deployedAt: NOW - 5 * MINUTE },
+              'w-1': { shape: 'booted', deployedAt: NOW - 500 * MINUTE },
+            },
+            { initialized: false },
+          ),
+        ),
+      ),
+    ).toEqual([]);
+  });
+
+  it('believes in a lost machine only on a reading younger than the claim', () => {
+    const lost = scene({ 'cp-1': { shape: 'ready' }, 'w-1': { shape: 'lost' } });
+    expect(failing(plan(lost))).toEqual([['w-1', 'MACHINE_LOST']]);
+    const old = new Map(
+      [...lost.observed.machines].map(([id, reading]) => [id, { ...reading, at: NOW - 55 * MINUTE }]),
+    );
+    expect(failing(plan({ ...lost, observed: { ...lost.observed, machines: old } }))).toEqual([]);
+  });
+
+  it('plans nothing destructive while the API server is silent', () => {
+    const steps = plan(
+      scene(
+        { 'cp-1': { shape: 'vanished' }, 'w-1': { shape: 'vanished' } },
+        {
+          observed: { kube: { kind: 'unreachable', reason: 'x' } },
+          record: { stage: { kind: 'running', since: NOW } },
+        },
+      ),
+    );
+    expect(
+      steps.filter((step) =>
+        ['release', 'fail-node', 'remove-nodes', 'delete-node-object'].includes(step.kind),
+      ),
+    ).toEqual([]);
+  });
+
+  it('leaves a node alone that failed beyond the limit', () => {
+    const failure = {
+      code: 'DEPLOY_FAILED',
+      message: '',
+      fix: '',
+      retryable: true,
+      userFixable: true,
+    } as const;
+    expect(
+      kinds(
+        plan(
+          scene(
+            {
+              'cp-1': { shape: 'ready' },
+              'cp-2': { shape: 'ready' },
+              'cp-3': { shape: 'ready' },
+              'w-1': { shape: 'deploy-failed', failure },
+              'w-2': { shape: 'ready' },
+              'w-3': { shape: 'ready' },
+            },
+            { record: { packs: CNI } },
+          ),
+        ),
+      ),
+    ).toEqual([]);
+  });
+});
+
+describe('leaving', () => {
+  const remove = (reason: 'scale-down' | 'failed' | 'lost') => ({
+    intent: { kind: 'remove' as const, reason, since: NOW },
+  });
+  const rest = { 'cp-1': { shape: 'ready' }, 'cp-3': { shape: 'ready' } } as const;
+
+  it('drains, then leaves etcd, then gives the machine back', () => {
+    const at = (changes: object) =>
+      kinds(
+        plan(
+          scene(
+            { ...rest, 'cp-2': { shape: 'ready', ...remove('scale-down'), ...changes } },
+            { record: { packs: CNI } },
+          ),
+        ),
+      ).filter((step) => step.endsWith('cp-2'));
+    expect(at({})).toEqual(['drain-node cp-2']);
+    expect(at({ drainedAt: NOW })).toEqual(['remove-etcd-member cp-2']);
+    expect(at({ drainedAt: NOW, etcdRemovedAt: NOW })).toEqual(['release cp-2']);
+  });
+
+  it('does not drain a failed machine, but takes its etcd member out', () => {
+    const steps = kinds(
+      plan(
+        scene({
+          ...rest,
+          'cp-2': { shape: 'booted', ...remove('failed'), token: { id: 't', secret: 's', grantedAt: NOW } },
+        }),
+      ),
+    );
+    expect(steps).toContain('remove-etcd-member cp-2');
+  });
+
+  it('releases a machine that never joined without asking the API server', () => {
+    const steps = kinds(
+      plan(scene({ 'cp-1': { shape: 'booted', ...remove('failed') } }, { initialized: false })),
+    );
+    expect(steps).toContain('release cp-1');
+  });
+
+  it('waits with the next member while one leaves', () => {
+    const steps = plan(
+      scene({ ...rest, 'cp-2': { shape: 'ready', ...remove('failed') } }, { record: { packs: CNI } }),
+    );
+    expect(about(steps, 'add-nodes')).toEqual(['add-nodes']); // workers only
+    expect(steps.flatMap((step) => (step.kind === 'add-nodes' ? [step.pool] : []))).toEqual(['workers']);
+  });
+});
+
+describe('remediation', () => {
+  const unhealthy = { unhealthySince: NOW - 10 * MINUTE };
+  const three = {
+    'cp-1': { shape: 'ready' },
+    'cp-2': { shape: 'ready' },
+    'cp-3': { shape: 'ready' },
+    'w-2': { shape: 'ready' },
+    'w-3': { shape: 'ready' },
+  } as const;
+  const running = { stage: { kind: 'running' as const, since: NOW }, packs: CNI };
+
+  it('power cycles first, then replaces when a spare exists', () => {
+    const first = plan(
+      scene(
+        { ...three, 'w-1': { shape: 'joined', readyAt: NOW - 20 * MINUTE, ...unhealthy } },
+        { record: running },
+      ),
+    );
+    expect(kinds(first)).toEqual(['power-cycle w-1']);
+    const cycled = { ...unhealthy, powerCycledAt: NOW - 11 * MINUTE, readyAt: NOW - 20 * MINUTE };
+    const without = plan(scene({ ...three, 'w-1': { shape: 'joined', ...cycled } }, { record: running }));
+    expect(kinds(without)).toEqual([]);
+    const spares = new Map([['workers', 1]]);
+    expect(
+      kinds(
+        plan(
+          scene(
+            { ...three, 'w-1': { shape: 'joined', ...cycled } },
+            { record: running, observed: { spares } },
+          ),
+        ),
+      ),
+    ).toEqual(['remove-nodes']);
+  });
+
+  it('does nothing while too many nodes are unhealthy at once', () => {
+    const sick = { shape: 'joined', readyAt: NOW - 20 * MINUTE, ...unhealthy } as const;
+    expect(
+      kinds(plan(scene({ ...three, 'w-1': sick, 'w-2': sick, 'w-3': sick }, { record: running }))),
+    ).toEqual([]);
+  });
+
+  it('never touches a control-plane node while another one is not healthy', () => {
+    const sick = { shape: 'joined', readyAt: NOW - 20 * MINUTE, unhealthySince: NOW - 10 * MINUTE } as const;
+    const steps = plan(
+      scene(
+        {
+          ...three,
+          'w-1': { shape: 'ready' },
+          'cp-2': sick,
+          'cp-3': { ...sick, unhealthySince: NOW - MINUTE },
+        },
+        { record: running },
+      ),
+    );
+    expect(kinds(steps)).toEqual([]);
+  });
+
+  it('is off when the policy says so', () => {
+    const spec = clusterSpec({ policies: { remediation: { enabled: false } } });
+    const steps = plan(
+      scene(
+        { ...three, 'w-1': { shape: 'joined', readyAt: NOW - 20 * MINUTE, ...unhealthy } },
+        { record: running, document: { spec } },
+      ),
+    );
+    expect(kinds(steps)).toEqual([]);
+  });
+});
+
+describe('delete', () => {
+  const intent = { kind: 'delete' as const, requestedAt: '2026-01-01T00:00:00Z', reason: 'abort' as const };
+  it('announces itself, releases everything in parallel, then the address, then ends', () => {
+    const all = {
+      'cp-1': { shape: 'ready' },
+      'w-1': { shape: 'deploying' },
+      'w-2': { shape: 'lost' },
+      'w-3': { shape: 'unclaimed' },
+    } as const;
+    expect(kinds(plan(scene(all, { document: { intent } })))).toEqual(['begin-delete']);
+    const deleting = { stage: { kind: 'deleting' as const, since: NOW, reason: 'abort' as const } };
+    expect(kinds(plan(scene(all, { document: { intent }, record: deleting })))).toEqual([
+      'release cp-1',
+      'release w-1',
+      'release w-2',
+    ]);
+    expect(
+      kinds(plan(scene({ 'w-3': { shape: 'unclaimed' } }, { document: { intent }, record: deleting }))),
+    ).toEqual(['release-endpoint']);
+    expect(
+      kinds(
+        plan(scene({}, { document: { intent }, record: { ...deleting, endpoint: { kind: 'released' } } })),
+      ),
+    ).toEqual(['finish-delete']);
+  });
+});
