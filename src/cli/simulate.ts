@@ -12,6 +12,8 @@ import { untilStopped } from './portal.ts';
 
 const MAAS_PORT = 5240;
 const DEFAULT_MACHINES = 30;
+/** The scenario knows two sizes of machines; above this the larger one is meant. */
+const BIG_MACHINE_KB = 25;
 
 interface SimulateOptions {
   readonly host: string;
@@ -22,6 +24,10 @@ interface SimulateOptions {
   readonly seed: number;
   readonly maasVersion: string;
   readonly fault: string[];
+  readonly machineSize: number;
+  readonly listLatencyMs: number;
+  readonly allocateLatencyMs: number;
+  readonly deployLatencyMs: number;
   readonly logLevel: string;
 }
 
@@ -47,6 +53,25 @@ export function simulateCommand(program: Command, context: CliContext): void {
       (value, all: string[]) => [...all, value],
       [],
     )
+    .option('--machine-size <KB>', 'JSON of one machine: about 20 or 30 KB', integerOption(20, 30), 20)
+    .option(
+      '--list-latency-ms <n>',
+      'time that MAAS takes for each machine of a list (30 on a real one)',
+      integerOption(0, 1_000),
+      0,
+    )
+    .option(
+      '--allocate-latency-ms <n>',
+      'time that MAAS takes to allocate (200 on a real one)',
+      integerOption(0, 60_000),
+      0,
+    )
+    .option(
+      '--deploy-latency-ms <n>',
+      'time that MAAS takes to start a deployment, besides the BMC (750 on a real one)',
+      integerOption(0, 60_000),
+      0,
+    )
     .option('--log-level <level>', 'trace, debug, info, warn, error', 'info')
     .addHelpText(
       'after',
@@ -59,7 +84,16 @@ export function simulateCommand(program: Command, context: CliContext): void {
       const log = createLog({ name: 'pcg-simulator', level: options.logLevel, destination: process.stderr });
       try {
         await using simulator = await startSimulator({
-          scenario: defaultScenario({ machines: options.machines, seed: options.seed }),
+          scenario: defaultScenario({
+            machines: options.machines,
+            seed: options.seed,
+            bigMachines: options.machineSize > BIG_MACHINE_KB,
+          }),
+          latency: {
+            listedMachineMs: options.listLatencyMs,
+            allocateMs: options.allocateLatencyMs,
+            deployMs: options.deployLatencyMs,
+          },
           host: options.host,
           port: options.port,
           proxyPort: options.proxyPort,

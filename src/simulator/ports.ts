@@ -39,8 +39,18 @@ export interface MachineConsole {
   log(text: string): void;
 }
 
+/** One moment in the life of a booted machine, on the simulator's wall clock, milliseconds. */
+export interface Milestone {
+  readonly systemId: string;
+  readonly at: number;
+  /** `boot`, `kubeadm` (packages are there), `discovered` (the cluster let it in), `joined`, `init` (others may join), `ready`. */
+  readonly what: 'boot' | 'kubeadm' | 'discovered' | 'init' | 'joined' | 'ready';
+}
+
 /** Life of machines after MAAS has installed them. Implemented by the Kubernetes double. */
 export interface MachineRuntime {
+  /** What booted machines went through, oldest first, for judging how long the hardware itself took. */
+  milestones?(): readonly Milestone[];
   boot(machine: BootedMachine, console: MachineConsole): void;
   /** Power off or release: the machine and everything on it is gone at once. */
   stop(systemId: string): void;

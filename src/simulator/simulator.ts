@@ -156,7 +156,14 @@ export async function startSimulator(options: SimulatorOptions = {}): Promise<Si
     if (!server) throw new Error('the server has not started');
     return server.stats();
   };
-  const control = createControl({ region, life, faults, stats, changed: () => cache.forgetAll() });
+  const control = createControl({
+    region,
+    life,
+    faults,
+    stats,
+    changed: () => cache.forgetAll(),
+    milestones: () => runtime.milestones?.() ?? [],
+  });
   server = building.use(
     await MaasServer.start({
       host,

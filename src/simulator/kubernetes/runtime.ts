@@ -4,7 +4,14 @@
  */
 import type { Clock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
-import type { BootedMachine, MachineConsole, MachineRuntime, Pace, SiteNetwork } from '../ports.ts';
+import type {
+  BootedMachine,
+  MachineConsole,
+  MachineRuntime,
+  Milestone,
+  Pace,
+  SiteNetwork,
+} from '../ports.ts';
 import { R } from './api/resources.ts';
 import { type KubernetesFaults, noFaults } from './faults.ts';
 import type { SimCluster, Site } from './node/cluster.ts';
@@ -63,7 +70,11 @@ export interface KubernetesRuntime extends MachineRuntime, AsyncDisposable {
   inside(): SimCluster[];
 }
 
+/** Milestones kept: those of the newest few thousand boots. */
+const MILESTONES_KEPT = 20_000;
+
 export function createKubernetesRuntime(options: KubernetesRuntimeOptions): KubernetesRuntime {
+  const milestones: Milestone[] = [];
   const site: Site = {
     network: options.network,
     pace: options.pace,
@@ -72,6 +83,10 @@ export function createKubernetesRuntime(options: KubernetesRuntimeOptions): Kube
     faults: options.faults ?? noFaults,
     random: options.random ?? Math.random,
     resolve: async (host) => (isIpv4(host) ? [host] : ((await options.resolve?.(host)) ?? [])),
+    reached(systemId, what) {
+      milestones.push({ systemId, at: options.clock.now(), what });
+      if (milestones.length > MILESTONES_KEPT) milestones.splice(0, MILESTONES_KEPT / 2);
+    },
   };
   const clusters = new Set<SimCluster>();
   const machines = new Map<string, SimMachine>();
@@ -95,6 +110,7 @@ export function createKubernetesRuntime(options: KubernetesRuntimeOptions): Kube
       const found = machines.get(systemId);
       return found && { phase: found.phase, failure: found.failure };
     },
+    milestones: () => milestones,
     clusters: () => living().map(view),
     inside: living,
     async [Symbol.asyncDispose]() {

@@ -18,6 +18,8 @@ export interface ControlOptions {
   readonly faults: Faults;
   readonly stats: () => RequestStats;
   readonly changed: () => void;
+  /** What booted machines went through. */
+  readonly milestones: () => readonly unknown[];
 }
 
 const reply = (status: number, value: unknown): Reply => ({
@@ -171,6 +173,7 @@ export function createControl(options: ControlOptions): (request: ControlRequest
     if (kind === undefined) return overviewPage(region, faults, options.stats());
     if (kind === 'ledger') return reply(200, region.ledger.toJSON());
     if (kind === 'stats') return reply(200, options.stats());
+    if (kind === 'milestones') return reply(200, options.milestones());
     if (kind === 'faults' && request.method === 'DELETE') {
       faults.replace([]);
       return reply(200, faultsJson(faults));

@@ -4,7 +4,7 @@
  */
 import type { Clock } from '../../../base/clock.ts';
 import type { Log } from '../../../base/log.ts';
-import type { Pace, SiteNetwork } from '../../ports.ts';
+import type { Milestone, Pace, SiteNetwork } from '../../ports.ts';
 import { ApiCore } from '../api/core.ts';
 import type { Json } from '../api/json.ts';
 import { ApiError } from '../api/status.ts';
@@ -26,6 +26,8 @@ export interface Site {
   readonly random: () => number;
   /** Addresses of a host name (MAAS DNS); an address resolves to itself. */
   readonly resolve: (host: string) => Promise<readonly string[]>;
+  /** Notes how far a machine has come. */
+  readonly reached: (systemId: string, what: Milestone['what']) => void;
 }
 
 /** The private keys that all control-plane nodes of a cluster share. */

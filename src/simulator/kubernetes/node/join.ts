@@ -6,6 +6,7 @@ import { createHmac } from 'node:crypto';
 import { parse } from 'yaml';
 import type { Json } from '../api/json.ts';
 import { ETCD_PORT, ControlPlane } from './control-plane.ts';
+import { Dialer, type Endpoint } from './dialer.ts';
 import type { SimCluster } from './cluster.ts';
 import { type NodeContext, minorOf, writeFile } from './context.ts';
 import { kubeVipImage, markControlPlane } from './init.ts';
@@ -32,16 +33,16 @@ const TIMES = {
 };
 const DISCOVERY_MS = 300_000;
 const TLS_BOOTSTRAP_MS = 300_000;
+/** kubeadm's patience with API calls (timeouts.kubernetesAPICall). */
+const API_CALL_MS = 60_000;
 /** kubeadm's patience with etcd calls (timeouts.etcdAPICall). */
 const ETCD_CALL_MS = 120_000;
 
-interface Endpoint {
-  readonly host: string;
-  readonly port: number;
-}
-
 interface Session {
   readonly context: NodeContext;
+  readonly dialer: Dialer;
+  /** How long one API call may be tried, milliseconds of hardware time. */
+  readonly callMs: number;
   readonly endpoint: Endpoint;
   readonly caPem: string;
   readonly token: string;
@@ -58,7 +59,9 @@ export async function kubeadmJoin(context: NodeContext, path: string): Promise<v
   preflight(controlPlane ? 'control-plane' : 'worker', machine, files, join);
   if (site.faults.take('join-hangs', machine)) await site.pace.sleep(TIMES.hang, signal);
 
-  const session = await discover(context, join);
+  using dialer = new Dialer(context);
+  const session = await discover(context, dialer, join);
+  site.reached(machine.systemId, 'discovered');
   const configuration = await readConfiguration(session, minor);
   const local =
     controlPlane && (minor >= 36 || configuration.featureGates?.ControlPlaneKubeletLocalMode === true);
@@ -134,7 +137,7 @@ export async function kubeadmJoin(context: NodeContext, path: string): Promise<v
 }
 
 /** cluster-info without trust, its signature by the token, the CA pin, then again with trust. */
-async function discover(context: NodeContext, join: Json): Promise<Session> {
+async function discover(context: NodeContext, dialer: Dialer, join: Json): Promise<Session> {
   const { site, signal } = context;
   const discovery = join.discovery.bootstrapToken;
   if (!discovery)
@@ -147,7 +150,9 @@ async function discover(context: NodeContext, join: Json): Promise<Session> {
   const startedAt = site.clock.monotonic();
   for (;;) {
     try {
-      return await tryDiscovery(context, discovery, endpoint);
+      const { caPem, server } = await tryDiscovery(dialer, discovery, endpoint);
+      const callMs = durationMs(String(join.timeouts?.kubernetesAPICall ?? '')) || API_CALL_MS;
+      return { context, dialer, callMs, endpoint: server, caPem, token: discovery.token };
     } catch (error) {
       signal.throwIfAborted();
       // A wrong pin is final; everything else may still come up.
@@ -166,10 +171,14 @@ async function discover(context: NodeContext, join: Json): Promise<Session> {
 
 class PinError extends Error {}
 
-async function tryDiscovery(context: NodeContext, discovery: Json, endpoint: Endpoint): Promise<Session> {
+async function tryDiscovery(
+  dialer: Dialer,
+  discovery: Json,
+  endpoint: Endpoint,
+): Promise<{ caPem: string; server: Endpoint }> {
   const path = '/api/v1/namespaces/kube-public/configmaps/cluster-info';
   const [id = '', secret = ''] = String(discovery.token).split('.');
-  const loose = await call(context, endpoint, { path });
+  const loose = await dialer.call(endpoint, { path });
   if (loose.status !== 200)
     throw new Error(`failed to request the cluster-info ConfigMap: ${loose.body?.message ?? loose.status}`);
   const kubeconfig: string = loose.body.data?.kubeconfig ?? '';
@@ -194,45 +203,15 @@ async function tryDiscovery(context: NodeContext, discovery: Json, endpoint: End
   // From here on with the server named in cluster-info, verified by the CA.
   const server = new URL(cluster.server);
   const trusted = { host: server.hostname, port: Number(server.port || 443) };
-  const again = await call(context, trusted, { path, caPem });
+  const again = await dialer.call(trusted, { path, caPem });
   if (again.status !== 200 || again.body.data?.kubeconfig !== kubeconfig)
     throw new Error('the second cluster-info is not the first');
-  return { context, endpoint: trusted, caPem, token: discovery.token };
+  return { caPem, server: trusted };
 }
 
-interface Call {
-  readonly path: string;
-  readonly caPem?: string;
-  readonly token?: string;
-  readonly method?: string;
-  readonly body?: Json;
-}
-
-async function call(
-  context: NodeContext,
-  endpoint: Endpoint,
-  request: Call,
-): Promise<{ status: number; body: Json }> {
-  const { site, machine, signal } = context;
-  const addresses = await site.resolve(endpoint.host);
-  if (addresses.length === 0) throw new Error(`dial tcp: lookup ${endpoint.host}: no such host`);
-  let failure: unknown;
-  for (const ip of addresses) {
-    try {
-      return await siteRequest(
-        site.network,
-        { ip, port: endpoint.port, from: machine.ip, serverName: endpoint.host, ...request },
-        signal,
-      );
-    } catch (error) {
-      failure = error;
-    }
-  }
-  throw failure;
-}
-
-function authorized(session: Session, request: Omit<Call, 'caPem' | 'token'>) {
-  return call(session.context, session.endpoint, { ...request, caPem: session.caPem, token: session.token });
+function authorized(session: Session, request: { path: string; method?: string; body?: Json }) {
+  const { dialer, endpoint, caPem, token, callMs } = session;
+  return dialer.persist(endpoint, { ...request, caPem, token }, callMs);
 }
 
 async function readConfiguration(session: Session, minor: number): Promise<Json> {

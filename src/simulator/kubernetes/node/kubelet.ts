@@ -186,6 +186,7 @@ export class Kubelet {
       lastTransitionTime: now,
     });
     const { machine, nodeIp, version, maxPods } = this.options;
+    if (ready) this.cluster.site.reached(machine.systemId, 'ready');
     const resources = {
       cpu: String(machine.cpuCount),
       memory: `${machine.memoryMiB * 1024}Ki`,

@@ -55,6 +55,7 @@ export class SimMachine {
   async run(): Promise<void> {
     const { signal } = this.#stop;
     this.#site.network.setAddressUp(this.machine.ip, true);
+    this.#site.reached(this.machine.systemId, 'boot');
     try {
       await this.#site.pace.sleep(TIMES.boot, signal);
       await this.#cloudInit();
@@ -166,6 +167,7 @@ export class SimMachine {
     const { signal } = this.#stop;
     const { pace } = this.#site;
     await pace.sleep(this.machine.image.startsWith('custom/') ? TIMES.prebaked : TIMES.packages, signal);
+    this.#site.reached(this.machine.systemId, 'kubeadm');
     const context: NodeContext = {
       site: this.#site,
       machine: this.machine,
@@ -180,6 +182,7 @@ export class SimMachine {
     for (let attempt = 1; ; attempt += 1) {
       try {
         await (kind === 'init' ? kubeadmInit(context, path) : kubeadmJoin(context, path));
+        this.#site.reached(this.machine.systemId, kind === 'init' ? 'init' : 'joined');
         this.#console.log(`kubeadm ${kind} finished\n`);
         return;
       } catch (error) {
