@@ -5,17 +5,26 @@
  */
 import { Command, CommanderError } from 'commander';
 import { systemClock } from './base/clock.ts';
-import { agentCommand } from './cli/agent.ts';
-import { configCommand } from './cli/config.ts';
 import { type CliContext, formatError } from './cli/context.ts';
-import { demoCommand } from './cli/demo.ts';
 import { exitCodeOf, SignalError } from './cli/exit-codes.ts';
-import { machinesCommand } from './cli/machines.ts';
-import { pairCommand } from './cli/pair.ts';
-import { portalCommand } from './cli/portal.ts';
-import { simulateCommand } from './cli/simulate.ts';
-import { clustersCommand, statusCommand } from './cli/status.ts';
-import { HELP_TOPICS, packageVersion, versionCommand } from './cli/version.ts';
+
+type Register = (program: Command, context: CliContext) => void;
+
+/** Each command's room is loaded only when it is called: `pcg status` does not wait for the portal's code. */
+const COMMANDS: Record<string, () => Promise<Register>> = {
+  demo: async () => (await import('./cli/demo.ts')).demoCommand,
+  agent: async () => (await import('./cli/agent.ts')).agentCommand,
+  portal: async () => (await import('./cli/portal.ts')).portalCommand,
+  simulate: async () => (await import('./cli/simulate.ts')).simulateCommand,
+  pair: async () => (await import('./cli/pair.ts')).pairCommand,
+  status: async () => (await import('./cli/status.ts')).statusCommand,
+  clusters: async () => (await import('./cli/status.ts')).clustersCommand,
+  machines: async () => (await import('./cli/machines.ts')).machinesCommand,
+  orphans: async () => (await import('./cli/orphans.ts')).orphansCommand,
+  config: async () => (await import('./cli/config.ts')).configCommand,
+  version: async () => (await import('./cli/version.ts')).versionCommand,
+  help: async () => (await import('./cli/help.ts')).helpCommand,
+};
 
 const argv = process.argv.slice(2);
 const flag = (...names: string[]) => names.some((name) => argv.includes(name));
@@ -41,7 +50,6 @@ program
   .description(
     'Private cloud gateway for Canonical MAAS: bare-metal Kubernetes clusters through one outbound WebSocket.',
   )
-  .version(packageVersion())
   .option('--json', 'one JSON object a line on stdout')
   .option('--quiet', 'no messages, data only')
   .option('--verbose', 'causes and stack traces of errors')
@@ -49,38 +57,18 @@ program
   .helpCommand(false)
   .showSuggestionAfterError()
   .exitOverride();
-for (const register of [
-  demoCommand,
-  agentCommand,
-  portalCommand,
-  simulateCommand,
-  pairCommand,
-  statusCommand,
-  clustersCommand,
-  machinesCommand,
-  configCommand,
-  versionCommand,
-]) {
-  register(program, context);
-}
-program
-  .command('help [topic]')
-  .description('Help for a command, or the topics exit-codes and environment.')
-  .action((topic: string | undefined) => {
-    const table = topic === undefined ? undefined : HELP_TOPICS[topic];
-    if (table) return table(context);
-    const command = program.commands.find((candidate) => candidate.name() === topic) ?? program;
-    context.out(command.helpInformation());
-  });
 
 /** Global flags may stand anywhere: before or after the command. */
 const GLOBAL_FLAGS = new Set(['--json', '--quiet', '--verbose', '--no-color']);
 
 try {
-  await program.parseAsync(
-    argv.filter((word) => !GLOBAL_FLAGS.has(word)),
-    { from: 'user' },
-  );
+  const words = argv.filter((word) => !GLOBAL_FLAGS.has(word));
+  const load = COMMANDS[words[0] ?? ''];
+  // Without a known command everything is loaded: the list of commands, and the nearest name of a mistyped one.
+  const wanted = load && words[0] !== 'help' ? [load] : Object.values(COMMANDS);
+  for (const register of await Promise.all(wanted.map((one) => one()))) register(program, context);
+  if (words.length === 0) context.out(program.helpInformation());
+  else await program.parseAsync(words[0] === '--version' ? ['version'] : words, { from: 'user' });
 } catch (error) {
   if (error instanceof CommanderError) {
     process.exitCode = error.exitCode === 0 ? 0 : 2;

@@ -1,45 +1,15 @@
-/** `pcg machines quarantine|explain` and `pcg orphans`: machines that are not picked, and machines nobody claims. */
+/** `pcg machines explain|quarantine`: why machines are picked, and which are not to be. */
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
 import { PcgError } from '../base/errors.ts';
-import {
-  AgentStatusSchema,
-  OrphanSchema,
-  PlacementReportSchema,
-  QuarantineEntrySchema,
-} from '../contract/api.ts';
-import { AGENT_SETTINGS } from '../config/agent-settings.ts';
+import { PlacementReportSchema, QuarantineEntrySchema } from '../contract/api.ts';
+import { type AccountFlags, agentQuestions, withAgent } from './agent-questions.ts';
 import type { CliContext } from './context.ts';
-import { askAgent } from './local-client.ts';
-import { agentSocket } from './status.ts';
-
-interface Flags {
-  readonly socket?: string;
-  readonly stateDir?: string;
-  readonly account?: string;
-}
 
 export function machinesCommand(program: Command, context: CliContext): void {
-  const withAgent = (command: Command) =>
-    command
-      .option('--socket <path>', AGENT_SETTINGS.socket.doc)
-      .option('--state-dir <path>', AGENT_SETTINGS.stateDir.doc)
-      .option('--account <id>', 'cloud account; default: the only one');
-  const ask = (flags: Flags, method: 'GET' | 'POST' | 'DELETE', path: string, body?: unknown) =>
-    askAgent(agentSocket(context, flags), method, path, context.signal, body);
-  const account = async (flags: Flags): Promise<string> => {
-    if (flags.account !== undefined) return flags.account;
-    const { accounts } = AgentStatusSchema.parse(await ask(flags, 'GET', '/v1/status'));
-    const [only] = accounts;
-    if (accounts.length === 1 && only) return only.id;
-    throw new PcgError('INVALID_INPUT', `there are ${accounts.length} cloud accounts`, {
-      field: '--account',
-      fix: `Name one: ${accounts.map(({ id }) => id).join(', ')}`,
-    });
-  };
-
+  const { ask, account } = agentQuestions(context);
   const machines = program.command('machines').description('Placement and quarantine of MAAS machines.');
   withAgent(
     machines
@@ -47,7 +17,7 @@ export function machinesCommand(program: Command, context: CliContext): void {
       .description(
         'For each pool of a cluster spec (YAML): which rule rejects which machine, and the nearest fix.',
       ),
-  ).action(async (path: string, flags: Flags) => {
+  ).action(async (path: string, flags: AccountFlags) => {
     const report = PlacementReportSchema.parse(
       await ask(flags, 'POST', `/v1/accounts/${await account(flags)}/explain`, readSpec(path)),
     );
@@ -67,32 +37,19 @@ export function machinesCommand(program: Command, context: CliContext): void {
   )
     .option('--reason <text>', 'why it is not to be picked')
     .option('--remove', 'let it be picked again', false)
-    .action(async (systemId: string | undefined, flags: Flags & { reason?: string; remove: boolean }) => {
-      if (systemId !== undefined) {
-        const path = `/v1/accounts/${await account(flags)}/quarantine`;
-        if (flags.remove) await ask(flags, 'DELETE', `${path}/${encodeURIComponent(systemId)}`);
-        else await ask(flags, 'POST', path, { systemId, reason: flags.reason ?? 'by hand' });
-      }
-      for (const entry of z.array(QuarantineEntrySchema).parse(await ask(flags, 'GET', '/v1/quarantine'))) {
-        if (context.json) context.event(entry);
-        else context.out(`${entry.systemId}  ${entry.hostname}  until ${entry.until}  ${entry.reason}`);
-      }
-    });
-  withAgent(
-    program
-      .command('orphans')
-      .description('Machines in MAAS that this gateway or its user holds and no cluster claims.'),
-  )
-    .option('--release <system-id>', "release one that carries this gateway's stamp")
-    .action(async (flags: Flags & { release?: string }) => {
-      const path = `/v1/accounts/${await account(flags)}/orphans`;
-      if (flags.release !== undefined)
-        await ask(flags, 'POST', `${path}/${encodeURIComponent(flags.release)}/release`);
-      for (const orphan of z.array(OrphanSchema).parse(await ask(flags, 'GET', path))) {
-        if (context.json) context.event(orphan);
-        else context.out(`${orphan.systemId}  ${orphan.hostname}  ${orphan.status}  ${orphan.reason}`);
-      }
-    });
+    .action(
+      async (systemId: string | undefined, flags: AccountFlags & { reason?: string; remove: boolean }) => {
+        if (systemId !== undefined) {
+          const path = `/v1/accounts/${await account(flags)}/quarantine`;
+          if (flags.remove) await ask(flags, 'DELETE', `${path}/${encodeURIComponent(systemId)}`);
+          else await ask(flags, 'POST', path, { systemId, reason: flags.reason ?? 'by hand' });
+        }
+        for (const entry of z.array(QuarantineEntrySchema).parse(await ask(flags, 'GET', '/v1/quarantine'))) {
+          if (context.json) context.event(entry);
+          else context.out(`${entry.systemId}  ${entry.hostname}  until ${entry.until}  ${entry.reason}`);
+        }
+      },
+    );
 }
 
 function readSpec(path: string): unknown {

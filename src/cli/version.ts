@@ -1,9 +1,7 @@
-/** `pcg version` and the help topics that are tables. */
+/** `pcg version`. */
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
-import { AGENT_SETTINGS } from '../config/agent-settings.ts';
 import type { CliContext } from './context.ts';
-import { EXIT_CODES } from './exit-codes.ts';
 
 /** Version of this package. */
 export function packageVersion(): string {
@@ -21,18 +19,3 @@ export function versionCommand(program: Command, context: CliContext): void {
       else context.out(`pcg ${versions.version} (node ${versions.node})`);
     });
 }
-
-export const HELP_TOPICS: Record<string, (context: CliContext) => void> = {
-  'exit-codes': (context) => {
-    for (const { code, meaning } of EXIT_CODES) {
-      if (context.json) context.event({ code, meaning });
-      else context.out(`${String(code).padStart(4)}  ${meaning}`);
-    }
-  },
-  environment: (context) => {
-    for (const [key, setting] of Object.entries(AGENT_SETTINGS)) {
-      if (context.json) context.event({ variable: setting.env, setting: key, doc: setting.doc });
-      else context.out(`${setting.env.padEnd(24)} ${setting.doc}`);
-    }
-  },
-};

@@ -1,0 +1,32 @@
+/** `pcg help`: of a command, or one of the topics that are tables. */
+import type { Command } from 'commander';
+import { AGENT_SETTINGS } from '../config/agent-settings.ts';
+import type { CliContext } from './context.ts';
+import { EXIT_CODES } from './exit-codes.ts';
+
+export function helpCommand(program: Command, context: CliContext): void {
+  program
+    .command('help [topic]')
+    .description('Help for a command, or the topics exit-codes and environment.')
+    .action((topic: string | undefined) => {
+      const table = topic === undefined ? undefined : TOPICS[topic];
+      if (table) return table(context);
+      const command = program.commands.find((candidate) => candidate.name() === topic) ?? program;
+      context.out(command.helpInformation());
+    });
+}
+
+const TOPICS: Record<string, (context: CliContext) => void> = {
+  'exit-codes': (context) => {
+    for (const { code, meaning } of EXIT_CODES) {
+      if (context.json) context.event({ code, meaning });
+      else context.out(`${String(code).padStart(4)}  ${meaning}`);
+    }
+  },
+  environment: (context) => {
+    for (const [key, setting] of Object.entries(AGENT_SETTINGS)) {
+      if (context.json) context.event({ variable: setting.env, setting: key, doc: setting.doc });
+      else context.out(`${setting.env.padEnd(24)} ${setting.doc}`);
+    }
+  },
+};
