@@ -15,14 +15,14 @@ export interface Deviation {
 export const NOT_EXCHANGES: Readonly<Record<string, { readonly count: number; readonly instead: string }>> = {
   '08': {
     count: 30,
-    instead: 'outcomes of parallel requests: concurrency.test.ts asks for the same outcomes',
+    instead: 'outcomes of parallel requests: wire.test.ts asks for the same outcomes',
   },
   '09': {
     count: 108,
     instead: 'durations and sizes of a running MAAS: the latency options are made from them',
   },
-  '10': { count: 4, instead: 'connections closed by the client and frozen workers: concurrency.test.ts' },
-  '11': { count: 1, instead: 'the idle time of a kept connection: concurrency.test.ts' },
+  '10': { count: 4, instead: 'connections closed by the client and frozen workers: wire.test.ts' },
+  '11': { count: 1, instead: 'the idle time of a kept connection: wire.test.ts' },
 };
 
 const STUBBED_BMC =
