@@ -8,6 +8,7 @@ import type { ManifestPack } from '../contract/profile.ts';
 import { endpointAddress, type ClusterRecord } from './model.ts';
 import type { Observed } from './observed.ts';
 import { planDelete } from './plan-delete.ts';
+import { duePolicies } from './policies/schedule.ts';
 import { planNode, planRemoval } from './plan-node.ts';
 import { planRemediation } from './remediation.ts';
 import { planPools, rolloutPlan } from './rollout.ts';
@@ -51,6 +52,7 @@ export function plan(input: PlanInput): Step[] {
     ),
     ...planEndpoint(scene),
     ...planPacks(scene),
+    ...planPolicies(scene),
     ...planSettle(scene),
   ];
 }
@@ -137,6 +139,16 @@ function carries(document: ClusterDocument, poolName: string): boolean {
   if (pool === undefined) return true;
   const hasWorkers = document.spec.pools.some((other) => other.role === 'worker' && other.size > 0);
   return pool.role === 'worker' || pool.allowWorkers || !hasWorkers;
+}
+
+/** Policies run on a cluster at rest, one at a time. */
+function planPolicies(scene: Scene): Step[] {
+  const { document, record, observed } = scene;
+  if (record.stage.kind !== 'running' || !scene.endpointUp) return [];
+  const [due] = duePolicies(document, record, observed.now);
+  // A run that has begun goes on while its own reboots make nodes NotReady.
+  const begun = due !== undefined && record.policies[due]?.state === 'running';
+  return due !== undefined && (begun || isAsWanted(scene)) ? [{ kind: 'run-policy', policy: due }] : [];
 }
 
 /** Everything is as wanted: the cluster runs. */

@@ -15,6 +15,7 @@ import {
   type TaskRecord,
 } from './model.ts';
 import { isAsWanted, type PlanInput, type Scene, sceneOf, wantedPacks } from './plan.ts';
+import { nextRun, POLICY_NAMES } from './policies/schedule.ts';
 import { rolloutPlan } from './rollout.ts';
 import type { NodeSituation, Situation } from './situation.ts';
 
@@ -46,13 +47,7 @@ export function statusOf(input: PlanInput, extras: StatusExtras): ClusterStatus 
     tasks: clusterTasks(scene, extras),
     progress: { ...progressOf(scene), ...(eta === undefined ? {} : { etaAt: new Date(eta).toISOString() }) },
     ...(extras.queue === undefined ? {} : { queue: extras.queue }),
-    policies: Object.entries(record.policies).map(([policy, result]) => ({
-      policy,
-      state: result.state,
-      summary: { ...result.summary },
-      ...(result.lastRunAt === undefined ? {} : { lastRunAt: new Date(result.lastRunAt).toISOString() }),
-      ...(result.error === undefined ? {} : { error: result.error }),
-    })),
+    policies: policyResults(input),
     ...(record.certificatesExpireAt === undefined
       ? {}
       : { certificatesExpireAt: new Date(record.certificatesExpireAt).toISOString() }),
@@ -60,6 +55,24 @@ export function statusOf(input: PlanInput, extras: StatusExtras): ClusterStatus 
     ...(record.problem === undefined ? {} : { error: record.problem }),
     leftovers: [...record.leftovers],
   };
+}
+
+function policyResults({ document, record }: PlanInput): ClusterStatus['policies'] {
+  return POLICY_NAMES.flatMap((policy) => {
+    const result = record.policies[policy];
+    const next = nextRun(document, record, policy);
+    if (result === undefined && next === undefined) return [];
+    return [
+      {
+        policy,
+        state: result?.state ?? ('pending' as const),
+        summary: { ...result?.summary },
+        ...(result?.lastRunAt === undefined ? {} : { lastRunAt: iso(result.lastRunAt) }),
+        ...(next === undefined ? {} : { nextRunAt: iso(next) }),
+        ...(result?.error === undefined ? {} : { error: result.error }),
+      },
+    ];
+  });
 }
 
 export function phaseOf(scene: Scene, extras: Pick<StatusExtras, 'queue'>): ClusterPhase {

@@ -34,6 +34,7 @@ export type Step =
   | { readonly kind: 'adjust-node'; readonly node: string }
   | { readonly kind: 'prepare-upgrade'; readonly version: string }
   | { readonly kind: 'upgrade-kube-proxy'; readonly version: string }
+  | { readonly kind: 'run-policy'; readonly policy: string }
   | { readonly kind: 'acknowledge-action'; readonly id: string }
   | { readonly kind: 'settle' }
   // ---- one node ----
@@ -65,6 +66,7 @@ export type StepKind = Step['kind'];
 export function subjectOf(step: Step): string {
   if ('node' in step) return `node/${step.node}`;
   if (step.kind === 'apply-pack') return `pack/${step.pack}`;
+  if (step.kind === 'run-policy') return `policy/${step.policy}`;
   if (step.kind === 'release-stray') return `machine/${step.systemId}`;
   return 'cluster';
 }

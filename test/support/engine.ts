@@ -45,8 +45,15 @@ export class EngineHarness implements AsyncDisposable {
   #running: Promise<unknown> = Promise.resolve();
   #generation = 0;
 
-  constructor(site: FakeSite, timings: Partial<Timings> = {}) {
+  readonly queue: (clusterId: string) => ClusterStatus['queue'];
+
+  constructor(
+    site: FakeSite,
+    timings: Partial<Timings> = {},
+    queue: (clusterId: string) => ClusterStatus['queue'] = () => undefined,
+  ) {
     this.site = site;
+    this.queue = queue;
     this.timings = { ...FAST_TIMINGS, ...timings };
     this.start();
   }
@@ -72,6 +79,7 @@ export class EngineHarness implements AsyncDisposable {
       etcd: (endpoints) => this.site.etcd(endpoints),
       site: {},
       timings: this.timings,
+      queue: this.queue,
     });
     this.#running = Promise.all([this.engine.run(signal), observer.run(signal)]);
   }

@@ -3,6 +3,7 @@
  * idempotent; each may be cut off at any await and run again from the start.
  */
 import type { StepContext, StepOutcome } from '../context.ts';
+import { runPolicy } from '../policies/run.ts';
 import { publishEndpoint, releaseEndpoint, reserveEndpoint } from '../endpoint.ts';
 import type { Step, StepKind } from '../steps.ts';
 import { allocate } from './allocate.ts';
@@ -34,6 +35,7 @@ const EXECUTORS: { readonly [K in StepKind]: Executor<Extract<Step, { kind: K }>
   'adjust-node': adjustNode,
   'prepare-upgrade': prepareUpgrade,
   'upgrade-kube-proxy': upgradeKubeProxy,
+  'run-policy': runPolicy,
   'acknowledge-action': acknowledgeAction,
   settle: (_step, context) => settle(context),
   allocate,

@@ -1,0 +1,130 @@
+/**
+ * Runs one policy as a step that is repeated until it is done; its progress and its result are part of the
+ * record, so a restart continues the same run. A failed run waits for its next time, or for the user.
+ */
+import { PcgError, toProblem } from '../../base/errors.ts';
+import { DONE, type StepContext, type StepOutcome } from '../context.ts';
+import type { ClusterRecord, PolicyRecord } from '../model.ts';
+import { backUp } from './backup.ts';
+import { patchNodes } from './patching.ts';
+import { collectVulnerabilities, scanCis } from './scans.ts';
+import { isPolicyName, type PolicyName } from './schedule.ts';
+
+export type PolicyStep =
+  | { readonly kind: 'done'; readonly summary: Readonly<Record<string, unknown>> }
+  /** `progress` replaces the summary, so that the next call goes on from there. */
+  | { readonly kind: 'later'; readonly waitingFor: string; readonly progress?: object };
+
+export async function runPolicy(
+  step: { policy: string },
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<StepOutcome> {
+  const { clock, timings } = context;
+  const name = step.policy;
+  if (!isPolicyName(name)) return DONE;
+  const startedAt = context.record().policies[name]?.startedAt ?? clock.now();
+  await update(context, name, (own) =>
+    own.state === 'running' ? own : { ...own, state: 'running', startedAt, summary: {} },
+  );
+  try {
+    if (clock.now() - startedAt > timings.policyRunDeadlineMs)
+      throw new PcgError('DEADLINE', `${name} did not finish in time`);
+    const outcome = await perform(name, context, startedAt, signal);
+    if (outcome.kind === 'later') {
+      const { progress } = outcome;
+      if (progress) await update(context, name, (own) => ({ ...own, summary: { ...progress } }));
+      return { kind: 'later', waitingFor: outcome.waitingFor, afterMs: timings.activeMs };
+    }
+    await finish(context, name, { state: 'succeeded', summary: outcome.summary });
+    await context.event({
+      severity: 'info',
+      reason: 'PolicyFinished',
+      message: `${name} has run`,
+      durationMs: clock.now() - startedAt,
+      data: { policy: name, summary: outcome.summary },
+    });
+  } catch (error) {
+    signal.throwIfAborted();
+    // The API server's silence is no verdict on the policy.
+    if (error instanceof PcgError && error.code === 'KUBE_UNREACHABLE') throw error;
+    const problem = toProblem(error);
+    await finish(context, name, { state: 'failed', error: problem });
+    await context.event({
+      severity: 'warning',
+      reason: 'PolicyFailed',
+      message: problem.message,
+      error: problem,
+      data: { policy: name },
+    });
+  }
+  return DONE;
+}
+
+async function perform(
+  name: PolicyName,
+  context: StepContext,
+  startedAt: number,
+  signal: AbortSignal,
+): Promise<PolicyStep> {
+  const { kube } = context.observed;
+  const nodes = kube.kind === 'reachable' ? kube.nodes : [];
+  const run = startedAt.toString(36);
+  switch (name) {
+    case 'cis':
+      return await scanCis(context.kube(), nodes, run, signal);
+    case 'vulnerabilities':
+      return await collectVulnerabilities(context.kube(), signal);
+    case 'backup':
+      return await backUp(context.kube(), context.document, run, signal);
+    case 'patching':
+      return await patchNodes(
+        context.kube(),
+        nodes,
+        {
+          run,
+          rebootIfRequired: context.document.spec.policies.patching.rebootIfRequired,
+          summary: context.record().policies[name]?.summary ?? {},
+          nowMs: context.clock.now(),
+        },
+        signal,
+      );
+    case 'etcd-snapshot':
+      return await snapshotEtcd(context, signal);
+    case 'conformance':
+      throw new PcgError('INVALID_INPUT', 'this release has no conformance runner', {
+        field: 'spec.policies.scans.conformance',
+        fix: 'Set it to never.',
+      });
+  }
+}
+
+/** Proves that etcd can be saved, by reading the whole database once; keeping it needs a target. */
+async function snapshotEtcd(context: StepContext, signal: AbortSignal): Promise<PolicyStep> {
+  await using etcd = await context.etcd();
+  let bytes = 0;
+  for await (const piece of etcd.snapshot(signal)) bytes += piece.byteLength;
+  return { kind: 'done', summary: { bytes, stored: false } };
+}
+
+const EMPTY: PolicyRecord = { state: 'waiting', summary: {} };
+
+async function update(
+  context: StepContext,
+  name: PolicyName,
+  change: (own: PolicyRecord) => PolicyRecord,
+): Promise<void> {
+  await context.commit((record): ClusterRecord => {
+    const before = record.policies[name] ?? EMPTY;
+    const after = change(before);
+    return after === before ? record : { ...record, policies: { ...record.policies, [name]: after } };
+  });
+}
+
+async function finish(context: StepContext, name: PolicyName, result: Partial<PolicyRecord>): Promise<void> {
+  await update(context, name, ({ requestedAt: _asked, startedAt: _started, error: _error, ...own }) => ({
+    ...own,
+    ...result,
+    lastRunAt: context.clock.now(),
+  }));
+}

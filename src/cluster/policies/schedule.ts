@@ -1,0 +1,65 @@
+/**
+ * When a policy runs next: its cron expression in the site's local time, counted from its last run (or from the
+ * time the cluster became Running), plus runs that the user asks for. A run that was missed while the gateway
+ * was down is made up once, not once per missed time.
+ */
+import { Cron } from 'croner';
+import type { ClusterDocument, Policies } from '../../contract/cluster.ts';
+import type { ClusterRecord } from '../model.ts';
+
+export const POLICY_NAMES = [
+  'patching',
+  'cis',
+  'vulnerabilities',
+  'conformance',
+  'backup',
+  'etcd-snapshot',
+] as const;
+export type PolicyName = (typeof POLICY_NAMES)[number];
+
+export function isPolicyName(text: string): text is PolicyName {
+  return (POLICY_NAMES as readonly string[]).includes(text);
+}
+
+export function scheduleOf(policies: Policies, name: PolicyName): string {
+  switch (name) {
+    case 'patching':
+      return policies.patching.schedule;
+    case 'cis':
+    case 'vulnerabilities':
+    case 'conformance':
+      return policies.scans[name];
+    case 'backup':
+      return policies.backups.schedule;
+    case 'etcd-snapshot':
+      return policies.backups.etcdSnapshots ? policies.backups.schedule : 'never';
+  }
+}
+
+/** Milliseconds of the next run; undefined when there is none or the expression is no cron expression. */
+export function nextRun(
+  document: ClusterDocument,
+  record: ClusterRecord,
+  name: PolicyName,
+): number | undefined {
+  const schedule = scheduleOf(document.spec.policies, name);
+  if (schedule === 'never') return undefined;
+  const since =
+    record.policies[name]?.lastRunAt ?? (record.stage.kind === 'running' ? record.stage.since : undefined);
+  if (since === undefined) return undefined;
+  try {
+    return new Cron(schedule, { paused: true }).nextRun(new Date(since))?.getTime();
+  } catch {
+    return undefined; // refused where the document was accepted; here it must not stop anything else
+  }
+}
+
+/** Policies whose time has come, in a fixed order: one at a time. */
+export function duePolicies(document: ClusterDocument, record: ClusterRecord, now: number): PolicyName[] {
+  return POLICY_NAMES.filter((name) => {
+    const own = record.policies[name];
+    if (own?.state === 'running' || own?.requestedAt !== undefined) return true;
+    const next = nextRun(document, record, name);
+    return next !== undefined && next <= now;
+  });
+}
