@@ -31,6 +31,7 @@ export function clockTime(at: string | number): string {
     hour: '2-digit',
     minute: '2-digit',
     second: '2-digit',
+    hourCycle: 'h23',
   });
 }
 
