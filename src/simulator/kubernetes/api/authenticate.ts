@@ -38,16 +38,27 @@ export function authenticate(request: IncomingMessage, context: Authentication):
   return impersonate(request, user, context.store);
 }
 
+/** One connection has one certificate: reading it again for every request would cost more than the request. */
+const certificates = new WeakMap<TLSSocket, UserInfo | 'none' | 'refused'>();
+
 function fromCertificate(socket: TLSSocket): UserInfo | undefined {
   if (typeof socket.getPeerCertificate !== 'function') return undefined;
+  let found = certificates.get(socket);
+  if (found === undefined) {
+    found = readCertificate(socket);
+    certificates.set(socket, found);
+  }
+  if (found === 'refused') throw unauthorized();
+  return found === 'none' ? undefined : found;
+}
+
+function readCertificate(socket: TLSSocket): UserInfo | 'none' | 'refused' {
   const certificate = socket.getPeerCertificate();
-  if (!certificate || Object.keys(certificate).length === 0) return undefined;
+  if (!certificate || Object.keys(certificate).length === 0) return 'none';
   // The wrong CA, an expired certificate, one that is not for clients: all of them are a wrong credential.
-  if (!socket.authorized) throw unauthorized();
   const usages = certificate.ext_key_usage ?? [];
-  if (!usages.includes('1.3.6.1.5.5.7.3.2')) throw unauthorized();
   const { CN, O } = certificate.subject as { CN?: string; O?: string | string[] };
-  if (!CN) throw unauthorized();
+  if (!socket.authorized || !usages.includes('1.3.6.1.5.5.7.3.2') || !CN) return 'refused';
   return authenticated(CN, O === undefined ? [] : Array.isArray(O) ? O : [O]);
 }
 

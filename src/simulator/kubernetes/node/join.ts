@@ -33,6 +33,8 @@ const TIMES = {
 };
 const DISCOVERY_MS = 300_000;
 const TLS_BOOTSTRAP_MS = 300_000;
+/** Polls are not simulated faster than this (real milliseconds): many machines join at once. */
+const MIN_POLL_MS = 40;
 /** kubeadm's patience with API calls (timeouts.kubernetesAPICall). */
 const API_CALL_MS = 60_000;
 /** kubeadm's patience with etcd calls (timeouts.etcdAPICall). */
@@ -283,7 +285,8 @@ async function bootstrapKubelet(session: Session, join: Json, nodeName: string):
       `error execution phase kubelet-start: cannot create certificate signing request: ${created.body?.message ?? created.status}`,
     );
   const limit = durationMs(String(join.timeouts?.tlsBootstrap ?? '')) || TLS_BOOTSTRAP_MS;
-  for (let waited = 0; ; waited += TIMES.csrPoll) {
+  const pause = Math.max(TIMES.csrPoll, MIN_POLL_MS * site.pace.speed);
+  for (let waited = 0; ; waited += pause) {
     const reply = await authorized(session, {
       path: `/apis/certificates.k8s.io/v1/certificatesigningrequests/${name}`,
     });
@@ -305,7 +308,7 @@ async function bootstrapKubelet(session: Session, join: Json, nodeName: string):
       throw new KubeadmError(
         'error execution phase kubelet-start: timed out waiting for the condition: the kubelet has not received a client certificate',
       );
-    await site.pace.sleep(TIMES.csrPoll, signal);
+    await site.pace.sleep(pause, signal);
   }
 }
 

@@ -140,6 +140,7 @@ export class Kubelet {
   async run(): Promise<void> {
     const { site } = this.cluster;
     const period = Math.max(TIMES.heartbeat, MIN_HEARTBEAT_MS * site.pace.speed);
+    let missed = true;
     while (this.alive && !this.cluster.signal.aborted) {
       try {
         if (site.faults.take('node-dies', this.options.machine)) {
@@ -152,8 +153,9 @@ export class Kubelet {
             this.heartbeat();
             this.#writeStatus();
           }
-          this.syncPods();
-        }
+          if (missed) this.syncPods();
+          missed = false;
+        } else missed = true;
       } catch (error) {
         site.log.debug({ machine: this.name, error: String(error) }, 'simulated kubelet could not report');
       }

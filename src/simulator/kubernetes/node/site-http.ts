@@ -1,11 +1,16 @@
-/** HTTPS from one simulated machine to another: real TLS over the site network, so nothing can be skipped. */
-import http from 'node:http';
-import tls from 'node:tls';
+/**
+ * HTTPS from one simulated machine to another: real TLS over the site network, so nothing can be skipped.
+ * One client keeps one connection, as kubeadm and kubelets do: a hundred joining machines must not shake hands
+ * a thousand times.
+ */
 import { once } from 'node:events';
-import type { Json } from '../api/json.ts';
+import http from 'node:http';
+import type { Duplex } from 'node:stream';
+import tls from 'node:tls';
 import type { SiteNetwork } from '../../ports.ts';
+import type { Json } from '../api/json.ts';
 
-export interface SiteRequest {
+export interface SiteTarget {
   readonly ip: string;
   readonly port: number;
   /** Address of the machine that asks. */
@@ -15,9 +20,12 @@ export interface SiteRequest {
   readonly serverName?: string;
   readonly certPem?: string;
   readonly keyPem?: string;
-  readonly token?: string;
+}
+
+export interface SiteRequest {
   readonly method?: string;
   readonly path: string;
+  readonly token?: string;
   readonly body?: Json;
   readonly contentType?: string;
 }
@@ -25,45 +33,68 @@ export interface SiteRequest {
 export interface SiteReply {
   readonly status: number;
   readonly body: Json;
-  /** PEM of the server's certificate. */
-  readonly serverCertPem: string;
 }
 
-/** Rejects with the error of the network or of TLS, as a Go client prints it where it matters. */
-export async function siteRequest(
-  network: SiteNetwork,
-  request: SiteRequest,
-  signal: AbortSignal,
-): Promise<SiteReply> {
-  const wire = await network.connect(request.ip, request.port, request.from);
-  const abort = () => wire.destroy(signal.reason instanceof Error ? signal.reason : new Error('aborted'));
-  signal.addEventListener('abort', abort, { once: true });
-  const socket = tls.connect({
-    socket: wire,
-    servername: '',
-    host: request.serverName ?? request.ip,
-    rejectUnauthorized: request.caPem !== undefined,
-    ...(request.caPem === undefined ? {} : { ca: request.caPem }),
-    ...(request.certPem === undefined ? {} : { cert: request.certPem }),
-    ...(request.keyPem === undefined ? {} : { key: request.keyPem }),
-    ALPNProtocols: ['http/1.1'],
-    checkServerIdentity: (_host, certificate) =>
-      tls.checkServerIdentity(request.serverName ?? request.ip, certificate),
-  });
-  try {
-    await once(socket, 'secureConnect');
-    const raw = socket.getPeerCertificate().raw;
-    const serverCertPem = `-----BEGIN CERTIFICATE-----\n${raw.toString('base64').replaceAll(/(.{64})/g, '$1\n')}\n-----END CERTIFICATE-----\n`;
+export class SiteClient implements Disposable {
+  readonly #network: SiteNetwork;
+  readonly #target: SiteTarget;
+  readonly #agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+
+  constructor(network: SiteNetwork, target: SiteTarget) {
+    this.#network = network;
+    this.#target = target;
+    this.#agent.createConnection = (_options, done) => {
+      void this.#connectFor(done ?? (() => {}));
+      return undefined;
+    };
+  }
+
+  async #connectFor(done: (error: Error | null, socket: Duplex) => void): Promise<void> {
+    let socket: Duplex | undefined;
+    let failure: Error | null = null;
+    try {
+      socket = await this.#connect();
+    } catch (error) {
+      failure = error instanceof Error ? error : new Error(String(error));
+    }
+    done(failure, socket as Duplex);
+  }
+
+  async #connect(): Promise<Duplex> {
+    const { ip, port, from, caPem, serverName, certPem, keyPem } = this.#target;
+    const wire = await this.#network.connect(ip, port, from);
+    const socket = tls.connect({
+      socket: wire,
+      servername: '',
+      rejectUnauthorized: caPem !== undefined,
+      ...(caPem === undefined ? {} : { ca: caPem }),
+      ...(certPem === undefined ? {} : { cert: certPem }),
+      ...(keyPem === undefined ? {} : { key: keyPem }),
+      ALPNProtocols: ['http/1.1'],
+      checkServerIdentity: (_host, certificate) => tls.checkServerIdentity(serverName ?? ip, certificate),
+    });
+    socket.once('close', () => wire.destroy());
+    try {
+      await once(socket, 'secureConnect');
+    } catch (error) {
+      wire.destroy();
+      throw error;
+    }
+    return socket;
+  }
+
+  /** Rejects with the error of the network or of TLS. */
+  async request(request: SiteRequest, signal: AbortSignal): Promise<SiteReply> {
     const payload = request.body === undefined ? undefined : JSON.stringify(request.body);
     const outgoing = http.request({
+      agent: this.#agent,
+      signal,
       method: request.method ?? 'GET',
       path: request.path,
-      createConnection: () => socket,
       headers: {
-        host: `${request.ip}:${request.port}`,
+        host: `${this.#target.ip}:${this.#target.port}`,
         'user-agent': 'kubeadm/v1 (linux/amd64) kubernetes',
         accept: 'application/json',
-        connection: 'close',
         ...(request.token ? { authorization: `Bearer ${request.token}` } : {}),
         ...(payload === undefined
           ? {}
@@ -79,10 +110,20 @@ export async function siteRequest(
     for await (const chunk of response) chunks.push(chunk);
     const text = Buffer.concat(chunks).toString('utf8');
     const isJson = (response.headers['content-type'] ?? '').includes('json');
-    return { status: response.statusCode ?? 0, body: isJson ? JSON.parse(text) : text, serverCertPem };
-  } finally {
-    signal.removeEventListener('abort', abort);
-    socket.destroy();
-    wire.destroy();
+    return { status: response.statusCode ?? 0, body: isJson ? JSON.parse(text) : text };
   }
+
+  [Symbol.dispose](): void {
+    this.#agent.destroy();
+  }
+}
+
+/** One request on a connection of its own. */
+export async function siteRequest(
+  network: SiteNetwork,
+  request: SiteTarget & SiteRequest,
+  signal: AbortSignal,
+): Promise<SiteReply> {
+  using client = new SiteClient(network, request);
+  return await client.request(request, signal);
 }
