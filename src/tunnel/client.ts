@@ -136,8 +136,13 @@ class Client implements TunnelClient {
     };
     if (next.alert) this.#log.error(details, 'tunnel refused');
     else this.#log.warn(details, 'tunnel not connected');
-    const nextAttemptAt = new Date(clock.now() + next.delayMs).toISOString();
-    this.#show({ state: 'waiting', since: this.#now(), nextAttemptAt, cause: toProblem(outcome.error) });
+    const now = clock.now();
+    this.#show({
+      state: 'waiting',
+      since: new Date(now).toISOString(),
+      nextAttemptAt: new Date(now + next.delayMs).toISOString(),
+      cause: toProblem(outcome.error),
+    });
     return next.delayMs;
   }
 
