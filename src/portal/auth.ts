@@ -67,7 +67,13 @@ export class Auth {
       return undefined;
     }
     const password = admin.password ?? new Secret(newPassword());
-    await this.createUser(admin.email, 'tenant-admin', password);
+    try {
+      await this.createUser(admin.email, 'tenant-admin', password);
+    } catch (error) {
+      // Another portal process on the same store was first.
+      if (error instanceof PcgError && error.code === 'CONFLICT') return undefined;
+      throw error;
+    }
     return admin.password ? undefined : password;
   }
 

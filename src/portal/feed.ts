@@ -7,9 +7,10 @@
 import type { ServerResponse } from 'node:http';
 import { PcgError } from '../base/errors.ts';
 import { Wake } from '../base/wake.ts';
-import { withDeadline, DeadlineError } from '../base/clock.ts';
+import { assertNever } from '../base/assert.ts';
+import { DeadlineError, withDeadline } from '../base/clock.ts';
 import { type Event, EventSchema } from '../contract/events.ts';
-import type { Change } from './changes.ts';
+import type { ObjectChange } from './changes.ts';
 import { clusterRow, viewCluster } from './clusters.ts';
 import { gatewayRow, toGateway } from './gateways.ts';
 import { findCode, toPairingCode } from './pairing.ts';
@@ -71,12 +72,12 @@ export async function serveFeed(
 ): Promise<void> {
   const { clock, limits } = portal;
   const wake = new Wake();
-  const dirty = new Map<string, Change>();
+  const dirty = new Map<string, ObjectChange>();
   let overflow = false;
   using _subscription = portal.changes.subscribe((change) => {
     if (change.kind !== 'events') {
       if (options.cluster !== undefined && !concerns(change, options.cluster)) return;
-      if (dirty.size < DIRTY_MAX) dirty.set(`${change.kind} ${'id' in change ? change.id : ''}`, change);
+      if (dirty.size < DIRTY_MAX) dirty.set(`${change.kind} ${change.id}`, change);
       else overflow = true;
     }
     wake.ring();
@@ -117,11 +118,15 @@ export async function serveFeed(
   }
 }
 
-function concerns(change: Change, cluster: string): boolean {
+function concerns(change: ObjectChange, cluster: string): boolean {
   return (change.kind === 'cluster' && change.id === cluster) || change.kind === 'gateway';
 }
 
-async function describeChange(portal: Portal, change: Change, cluster: string | undefined): Promise<string> {
+async function describeChange(
+  portal: Portal,
+  change: ObjectChange,
+  cluster: string | undefined,
+): Promise<string> {
   const message = (event: string, data: unknown) => `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
   try {
     switch (change.kind) {
@@ -136,11 +141,11 @@ async function describeChange(portal: Portal, change: Change, cluster: string | 
       case 'account':
         return message('account', { id: change.id });
       default:
-        return '';
+        return assertNever(change);
     }
   } catch (error) {
     if (!(error instanceof PcgError && error.code === 'NOT_FOUND')) throw error;
-    return message('gone', { kind: change.kind, id: 'id' in change ? change.id : '' });
+    return message('gone', { kind: change.kind, id: change.id });
   }
 }
 

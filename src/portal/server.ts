@@ -51,6 +51,7 @@ export interface RunningPortal extends AsyncDisposable {
 
 /** A request's head must be there within this time; bodies and answers may take as long as they move. */
 const HEADERS_TIMEOUT_MS = 30_000;
+const TCP_KEEP_ALIVE_MS = 30_000;
 const KEEP_ALIVE_MS = 72_000;
 /** Longer than the usual 16 KiB: kubectl may send long tokens and many SPDY headers. */
 const MAX_HEADER_BYTES = 32 * 1024;
@@ -97,10 +98,7 @@ export async function startPortal(options: PortalOptions): Promise<RunningPortal
       return `${address.url.replace(/^http/, 'ws')}${TUNNEL_PATH}`;
     },
   };
-  if ((await listProfiles(portal)).length === 0) {
-    const { id, revision: _revision, ...profile } = DEFAULT_PROFILE;
-    await createProfile(portal, profile, id);
-  }
+  await seedProfile(portal);
 
   const proxies = createProxies(portal);
   const page = options.page === false ? undefined : await findPage(log);
@@ -110,6 +108,9 @@ export async function startPortal(options: PortalOptions): Promise<RunningPortal
       keepAliveTimeout: KEEP_ALIVE_MS,
       headersTimeout: HEADERS_TIMEOUT_MS,
       requestTimeout: 0,
+      // Upgraded connections may be silent for hours; a vanished peer is noticed all the same.
+      keepAlive: true,
+      keepAliveInitialDelay: TCP_KEEP_ALIVE_MS,
       maxHeaderSize: MAX_HEADER_BYTES,
     };
     const handle: RequestListener = (request, response) =>
@@ -119,6 +120,8 @@ export async function startPortal(options: PortalOptions): Promise<RunningPortal
       : http.createServer(settings, handle);
     server.on('upgrade', (request, socket, head) => {
       raw.add(socket);
+      // Node gives the socket away without a listener: a reset would end the process.
+      socket.on('error', () => socket.destroy());
       socket.once('close', () => raw.delete(socket));
       if (tunnels.handleUpgrade(request, socket, head)) return;
       if (isProxied(request.url)) return proxies.upgrade(request, socket, head);
@@ -175,5 +178,15 @@ function close(server: Server): Promise<void> {
   return new Promise((resolve) => {
     server.close(() => resolve());
     server.closeAllConnections();
+  });
+}
+
+/** R26: a first cluster needs a profile, so there is one. */
+async function seedProfile(portal: Portal): Promise<void> {
+  if ((await listProfiles(portal)).length > 0) return;
+  const { id, revision: _revision, ...profile } = DEFAULT_PROFILE;
+  await createProfile(portal, profile, id).catch((error: unknown) => {
+    // Another portal process on the same store was first.
+    if (!(error instanceof PcgError && error.code === 'CONFLICT')) throw error;
   });
 }

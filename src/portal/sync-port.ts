@@ -218,9 +218,7 @@ export function createSyncPort(deps: SyncPortDeps, gatewayId: string): PortalSyn
     lastEventSeq: () => lastSeq(db, gatewayId),
 
     onDocumentChange(listener) {
-      return changes.subscribe((change) => {
-        if (change.kind === 'documents' && change.gateway === gatewayId) listener();
-      });
+      return changes.onDocuments(gatewayId, listener);
     },
   };
 

@@ -40,7 +40,7 @@ export interface FakeGateway extends AsyncDisposable {
 export async function connectGateway(
   identity: Identity,
   paired: Paired,
-  options: { clock?: Clock; account?: string } = {},
+  options: { clock?: Clock; account?: string; caPem?: string } = {},
 ): Promise<FakeGateway> {
   const clock = options.clock ?? systemClock;
   const documents = new Map<string, SyncDocument>();
@@ -104,6 +104,7 @@ export async function connectGateway(
     instanceId: 'one',
     identity,
     portalKey: paired.portalKey,
+    caPem: options.caPem,
     sync,
     targets: async (open) => {
       const target = targets.get(open.target);
