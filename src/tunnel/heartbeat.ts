@@ -8,6 +8,9 @@ export const BEAT_MS = 1000;
 /** Time between two beats, on either clock, from which on the machine must have slept. */
 const SUSPEND_GAP_MS = 10_000;
 
+/** Lag is reported for this long, so that a ping every 15 s sees it. */
+const LAG_BEATS = 15;
+
 export interface Beat {
   /** Monotonic milliseconds. */
   readonly now: number;
@@ -25,10 +28,16 @@ class Heartbeat {
   #timer: Disposable | undefined;
   #lastMonotonic = 0;
   #lastWall = 0;
-  lagMs = 0;
+  /** Of the last beats, newest last. */
+  #lags: number[] = [];
 
   constructor(clock: Clock) {
     this.#clock = clock;
+  }
+
+  /** The worst of the last beats. */
+  get lagMs(): number {
+    return Math.max(0, ...this.#lags);
   }
 
   subscribe(listener: Listener): Disposable {
@@ -59,12 +68,14 @@ class Heartbeat {
     const now = this.#clock.monotonic();
     const wall = this.#clock.now();
     const elapsed = now - this.#lastMonotonic;
-    this.lagMs = Math.max(0, elapsed - BEAT_MS);
+    const lagMs = Math.max(0, elapsed - BEAT_MS);
+    this.#lags.push(lagMs);
+    if (this.#lags.length > LAG_BEATS) this.#lags.shift();
     // Linux stops the monotonic clock in suspend, other systems do not: either gap tells
     const suspended = elapsed > SUSPEND_GAP_MS || wall - this.#lastWall - elapsed > SUSPEND_GAP_MS;
     this.#lastMonotonic = now;
     this.#lastWall = wall;
-    const beat: Beat = { now, lagMs: this.lagMs, suspended };
+    const beat: Beat = { now, lagMs, suspended };
     for (const listener of this.#listeners) listener(beat);
   }
 }
@@ -85,7 +96,7 @@ export function onBeat(clock: Clock, listener: Listener): Disposable {
   return heartbeatOf(clock).subscribe(listener);
 }
 
-/** The last measured lag of the event loop, milliseconds. */
+/** The worst lag of the event loop in the last 15 s, milliseconds. */
 export function loopLagMs(clock: Clock): number {
   return heartbeatOf(clock).lagMs;
 }

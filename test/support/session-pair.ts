@@ -19,6 +19,7 @@ import { type LinkOptions, MemoryLink } from './memory-carrier.ts';
 export interface PairOptions {
   readonly clock: Clock;
   readonly graceMs?: number;
+  readonly gatewayId?: string;
   /** Answers the OPENs that arrive at the gateway (the portal opens). */
   readonly gatewayTarget?: TargetHandler;
   readonly portalTarget?: TargetHandler;
@@ -70,32 +71,13 @@ export class SessionPair implements AsyncDisposable {
     const link = new MemoryLink(linkOptions);
     const { clock, metrics } = this.options;
     const signal = new AbortController().signal;
-    const portalSide = greetGateway(
-      link.b,
-      {
-        clock,
-        identity: portalIdentity,
-        serverId: 'portal-1',
-        software: 'test',
-        ...(this.options.graceMs === undefined ? {} : { graceMs: this.options.graceMs }),
-        metrics,
-        lookup: async (gatewayId) =>
-          this.options.lookup?.(gatewayId) ?? { kind: 'known', publicKey: gatewayIdentity.publicKey },
-        findSession: (id) => this.sessions.get(id),
-        handlers: () => ({
-          target: this.options.portalTarget ?? refuse,
-          sync: this.options.portalSync ?? this.#record('portal'),
-          drain: (notice) => this.portalDrains.push(notice),
-        }),
-      },
-      signal,
-    );
+    const portalSide = this.#greetGateway(link, signal);
     const gatewaySide = greetPortal(
       link.a,
       {
         clock,
         identity: gatewayIdentity,
-        gatewayId: 'gateway-1',
+        gatewayId: this.options.gatewayId ?? 'gateway-1',
         instanceId: 'node-1',
         portalKey: portalIdentity.publicKey,
         software: 'test',
@@ -118,6 +100,39 @@ export class SessionPair implements AsyncDisposable {
       this.gateway = gateway.session as Session;
     this.link = link;
     return { link, gateway, portal };
+  }
+
+  /** Somebody dials who says what he likes, once the portal has spoken. */
+  dialRaw(speak: (say: (message: Buffer) => void) => void): Promise<PortalHandshakeOutcome> {
+    const link = new MemoryLink();
+    const say = (message: Buffer): void =>
+      link.a.send([Buffer.concat([Buffer.alloc(link.a.headroom), message])]);
+    link.a.bind({ message: () => speak(say), closed() {}, drained() {} });
+    return this.#greetGateway(link, new AbortController().signal);
+  }
+
+  #greetGateway(link: MemoryLink, signal: AbortSignal): Promise<PortalHandshakeOutcome> {
+    const { clock, metrics } = this.options;
+    return greetGateway(
+      link.b,
+      {
+        clock,
+        identity: portalIdentity,
+        serverId: 'portal-1',
+        software: 'test',
+        ...(this.options.graceMs === undefined ? {} : { graceMs: this.options.graceMs }),
+        metrics,
+        lookup: async (gatewayId) =>
+          this.options.lookup?.(gatewayId) ?? { kind: 'known', publicKey: gatewayIdentity.publicKey },
+        findSession: (id) => this.sessions.get(id),
+        handlers: () => ({
+          target: this.options.portalTarget ?? refuse,
+          sync: this.options.portalSync ?? this.#record('portal'),
+          drain: (notice) => this.portalDrains.push(notice),
+        }),
+      },
+      signal,
+    );
   }
 
   /** The portal process restarts: it knows no session any more. */
