@@ -3,7 +3,7 @@
  * stalled while links are cut and resumed. The model knows what each reader must have seen, by SHA-256.
  */
 import { createHash, type Hash } from 'node:crypto';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { STREAM, StreamError } from '../../src/tunnel/codes.ts';
 import type { TunnelStream } from '../../src/tunnel/ports.ts';

@@ -51,7 +51,7 @@ async function exchange(cut: {
       });
       void collect(stream).then(
         (request) => {
-          saw.requests.push(`${name}:${request}`);
+          saw.requests.push(`${name}:${request.toString()}`);
           stream.end(`answer of ${name} to ${request.length} bytes`);
         },
         () => {},
@@ -59,7 +59,7 @@ async function exchange(cut: {
     };
   };
   const record = (name: string) => async (kind: string, payload: Buffer) => {
-    saw.syncs.push(`${name}:${kind}:${payload}`);
+    saw.syncs.push(`${name}:${kind}:${payload.toString()}`);
   };
   await using pair = await SessionPair.connected(
     {
