@@ -99,6 +99,7 @@ export async function createCluster(
         pools: spec.pools,
         network: spec.network,
         image: resolved.os.image,
+        hurried: true,
       },
       options.principal,
     );

@@ -15,6 +15,8 @@ export interface PlacementQuestion {
   readonly pools: ClusterSpec['pools'];
   readonly network: ClusterSpec['network'];
   readonly image: string | undefined;
+  /** Do not wait for a complete list of a large site. */
+  readonly hurried?: boolean;
 }
 
 export async function explainPlacement(
@@ -22,14 +24,14 @@ export async function explainPlacement(
   question: PlacementQuestion,
   principal: Principal,
 ): Promise<PlacementReport> {
-  const { pools, network, image } = question;
+  const { pools, network, image, hurried = false } = question;
   return await askAgentFor(
     portal,
     question.gateway,
     {
       method: 'POST',
       path: `/v1/accounts/${question.account}/explain`,
-      body: { pools, network, ...(image === undefined ? {} : { image }) },
+      body: { pools, network, hurried, ...(image === undefined ? {} : { image }) },
       principal,
     },
     PlacementReportSchema,

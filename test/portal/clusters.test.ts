@@ -100,7 +100,7 @@ describe('create', () => {
   it('keeps names unique among living clusters, also under a race', async () => {
     await using s = await site();
     const answers = await Promise.all(Array.from({ length: 5 }, () => create(s.portal)));
-    expect(answers.map(({ status }) => status).sort()).toEqual([201, 409, 409, 409, 409]);
+    expect(answers.map(({ status }) => status).sort((a, b) => a - b)).toEqual([201, 409, 409, 409, 409]);
     expect(answers.find(({ status }) => status === 409)?.body).toMatchObject({
       code: 'CLUSTER_NAME_TAKEN',
       field: 'spec.name',

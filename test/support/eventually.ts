@@ -8,7 +8,7 @@ export async function eventually(check: () => Promise<boolean> | boolean): Promi
   const end = systemClock.monotonic() + GIVE_UP_MS;
   for (;;) {
     if (await check()) return;
-    if (systemClock.monotonic() > end) throw new Error(`never became true: ${check}`);
+    if (systemClock.monotonic() > end) throw new Error(`never became true: ${check.toString()}`);
     await systemClock.sleep(EVERY_MS);
   }
 }

@@ -1,5 +1,5 @@
 /** For load balancers and Prometheus. Live: the loop turns. Ready: the store answers. */
-import type {} from '@fastify/swagger';
+import '@fastify/swagger';
 import { sql } from 'kysely';
 import { z } from 'zod';
 import { describeError } from '../../base/errors.ts';

@@ -4,7 +4,7 @@
  */
 import { Kysely, PostgresDialect } from 'kysely';
 import { Migrator } from 'kysely/migration';
-import pg from 'pg';
+import { Pool, types } from 'pg';
 import { PcgError } from '../../base/errors.ts';
 import { migrations } from './migrations.ts';
 import type { PortalDb, PortalTables } from './schema.ts';
@@ -16,8 +16,6 @@ export type StoreOptions =
 
 /** Connections to PostgreSQL; every query is short. */
 const POOL_SIZE = 12;
-/** int8's type id: counts and times are far below 2^53, so they are read as numbers. */
-const INT8_OID = 20;
 /** SQLSTATE of a unique violation; SQLite's is an extended result code of SQLITE_CONSTRAINT. */
 const PG_UNIQUE_VIOLATION = '23505';
 const SQLITE_UNIQUE_CODES = [2067, 1555];
@@ -43,20 +41,19 @@ function dialectFor(options: StoreOptions) {
       throw new PcgError('STORAGE_FAILED', `cannot open ${options.path}`, { cause });
     }
   }
-  const pool = new pg.Pool({
+  const pool = new Pool({
     connectionString: options.url,
     max: POOL_SIZE,
-    types: {
-      getTypeParser: ((oid: number, format?: 'text' | 'binary') =>
-        oid === INT8_OID
-          ? Number
-          : pg.types.getTypeParser(oid, format as 'text')) as typeof pg.types.getTypeParser,
-    },
+    types: { getTypeParser: numbersForInt8 },
   });
   // An idle connection that the server closes must not end the process; the pool replaces it.
   pool.on('error', () => {});
   return new PostgresDialect({ pool });
 }
+
+/** Counts and times are far below 2^53, so int8 is read as a number. */
+const numbersForInt8: typeof types.getTypeParser = (oid: number, format?: unknown) =>
+  oid === types.builtins.INT8 ? Number : types.getTypeParser(oid, format as 'text');
 
 /** Did this write lose against a unique constraint? */
 export function isUniqueViolation(error: unknown): boolean {

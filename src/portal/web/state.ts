@@ -124,14 +124,14 @@ export function follow(clusterId: string | undefined): () => void {
       if (kind === 'gateway') gateways.value = gateways.value?.filter((gateway) => gateway.id !== id);
     });
     on('reset', () => void refresh(clusterId));
-    source.onerror = () => {
+    source.addEventListener('error', () => {
       live.value = 'away';
       // The browser resumes by itself unless the answer was an error.
       if (source?.readyState !== EventSource.CLOSED || stopped) return;
       retry = setTimeout(() => {
         void loadMe().then(() => me.value && !stopped && connect());
       }, 3000);
-    };
+    });
   };
   connect();
   return () => {

@@ -563,7 +563,7 @@ function stepOf(field: string | undefined): number | undefined {
   if (!field) return undefined;
   if (/^spec\.(name|description|tags|profile|packValues)/.test(field)) return 0;
   if (/^spec\.(cloudAccount|domain)/.test(field)) return 1;
-  if (/^spec\.pools/.test(field)) return 2;
+  if (field.startsWith('spec.pools')) return 2;
   if (/^spec\.(network|nodes|policies)/.test(field)) return 3;
   return undefined;
 }
