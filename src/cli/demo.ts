@@ -23,7 +23,7 @@ import { superviseAgent } from './demo-agent.ts';
 import { readLedger, readStats } from './simulator-client.ts';
 
 const DEFAULT_MACHINES = 30;
-const DEFAULT_SPEED = 60;
+const DEFAULT_SPEED = 100;
 /** Generous: the default run takes well under half a minute. */
 const PROVISION_TIMEOUT_MS = 1_800_000;
 const ADMIN_EMAIL = 'admin@demo.local';
