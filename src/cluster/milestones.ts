@@ -113,7 +113,16 @@ function learnNode(node: NodeRecord, situation: Situation, observed: Observed): 
       return unhealthy(node, now);
     case 'releasing':
       return isReleased(node, observed) ? released(node, now) : node;
-    default:
+    case 'unclaimed':
+    case 'claiming':
+    case 'unknown':
+    case 'lost':
+    case 'allocated':
+    case 'deploying':
+    case 'deploy-failed':
+    case 'out-of-order':
+    case 'unobserved':
+    case 'released':
       return node;
   }
 }

@@ -230,7 +230,9 @@ export function heldSystemId(node: NodeRecord): string | undefined {
     case 'none':
     case 'released':
       return undefined;
-    default:
+    case 'claiming':
+    case 'held':
+    case 'releasing':
       return node.claim.systemId;
   }
 }

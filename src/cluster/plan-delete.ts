@@ -14,16 +14,10 @@ export function planDelete({ document, record, nodes }: Scene): Step[] {
   }
   if (intent.kind === 'force-delete') return [{ kind: 'force-delete' }];
   const steps = nodes.flatMap(({ node, situation }): Step[] => {
-    switch (situation.kind) {
-      case 'unclaimed':
-      case 'released':
-        return [];
-      case 'claiming':
-        return [{ kind: 'settle-claim', node: node.name }];
-      default:
-        // Whatever the machine is now: the executor asks MAAS whose it is before it touches it.
-        return [{ kind: 'release', node: node.name }];
-    }
+    if (situation.kind === 'unclaimed' || situation.kind === 'released') return [];
+    if (situation.kind === 'claiming') return [{ kind: 'settle-claim', node: node.name }];
+    // Whatever the machine is now: the executor asks MAAS whose it is before it touches it.
+    return [{ kind: 'release', node: node.name }];
   });
   if (steps.length > 0) return steps;
   if (record.endpoint.kind !== 'none' && record.endpoint.kind !== 'released')

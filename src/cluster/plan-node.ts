@@ -48,12 +48,16 @@ export function planNode(scene: Scene, { node, situation }: NodeSituation): Step
         message: situation.machine.errorDescription || situation.machine.statusMessage,
       });
     case 'out-of-order':
+      // A machine that ran and was put into rescue mode or testing by a person is that person's business.
+      if (node.readyAt !== undefined) return [];
       return fail(
         node,
         'MACHINE_LOST',
         `${situation.machine.hostname} is ${situation.machine.statusName} in MAAS`,
       );
     case 'lost':
+      // Many at once: the account's key or rights changed, not the machines.
+      if (node.joinedAt !== undefined && lostTogether(scene)) return [];
       return fail(node, 'MACHINE_LOST', situation.why);
     case 'booted':
       return planBooted(scene, node, situation.machine.systemId);
@@ -98,10 +102,13 @@ function mayDeploy({ record, initialized }: Scene, node: NodeRecord): boolean {
 function planBooted(scene: Scene, node: NodeRecord, systemId: string): Step[] {
   const { observed, timings, initialized, endpointUp } = scene;
   const failed = observed.bootstrapFailures.get(systemId);
-  if (failed !== undefined)
-    return fail(node, 'BOOTSTRAP_FAILED', `the bootstrap script of ${node.name} ended with an error`, {
+  if (failed !== undefined) {
+    const message = `the bootstrap script of ${node.name} ended with an error`;
+    return fail(node, 'BOOTSTRAP_FAILED', message, {
       event: failed,
+      waitedForTurn: waitedInVain(scene, node),
     });
+  }
   const booted = node.deployedAt ?? observed.now;
   if (!initialized) {
     if (!node.init) return []; // waits for its turn; its clock has not started
@@ -121,6 +128,27 @@ function planBooted(scene: Scene, node: NodeRecord, systemId: string): Step[] {
   if (observed.now - Math.max(booted, granted) > timings.joinDeadlineMs)
     return fail(node, 'BOOTSTRAP_TIMEOUT', `node ${node.name} did not join`);
   return keepToken(scene, node);
+}
+
+/**
+ * kubeadm on a joiner waits an hour for its token. When the control plane took longer than that (its first
+ * machines failed), the joiner gives up although nothing is wrong with its machine.
+ */
+export function waitedInVain(
+  { observed, timings }: Pick<Scene, 'observed' | 'timings'>,
+  node: NodeRecord,
+): boolean {
+  const { deployedAt } = node;
+  const waited = deployedAt !== undefined && observed.now - deployedAt >= timings.joinPatienceMs;
+  return waited && !node.init && node.token.grantedAt === undefined;
+}
+
+/** More nodes lost than the remediation policy allows to be unhealthy. */
+function lostTogether({ nodes, document }: Scene): boolean {
+  const lost = nodes.filter(
+    ({ node, situation }) => situation.kind === 'lost' && node.joinedAt !== undefined,
+  ).length;
+  return lost > 1 && (lost / nodes.length) * 100 > document.spec.policies.remediation.maxUnhealthyPercent;
 }
 
 /** A token must not expire while its node is still on the way. */
@@ -171,20 +199,13 @@ export function planRemoval(scene: Scene, { node, situation }: NodeSituation): S
   const { observed, record, initialized } = scene;
   const api = observed.kube.kind === 'reachable';
   const joined = node.joinedAt !== undefined || situation.kind === 'joined' || situation.kind === 'ready';
-  switch (situation.kind) {
-    case 'unclaimed':
-      return [{ kind: 'forget-node', node: node.name }];
-    case 'claiming':
-      return [{ kind: 'settle-claim', node: node.name }];
-    case 'released':
-      if (joined && initialized) return api ? [{ kind: 'delete-node-object', node: node.name }] : [];
-      return [{ kind: 'forget-node', node: node.name }];
-    case 'releasing':
-      return [{ kind: 'release', node: node.name }];
-    case 'unknown':
-      return [];
-    default:
-      break;
+  if (situation.kind === 'unknown') return [];
+  if (situation.kind === 'unclaimed') return [{ kind: 'forget-node', node: node.name }];
+  if (situation.kind === 'claiming') return [{ kind: 'settle-claim', node: node.name }];
+  if (situation.kind === 'releasing') return [{ kind: 'release', node: node.name }];
+  if (situation.kind === 'released') {
+    if (joined && initialized) return api ? [{ kind: 'delete-node-object', node: node.name }] : [];
+    return [{ kind: 'forget-node', node: node.name }];
   }
   if (
     initialized &&

@@ -79,6 +79,8 @@ function held(
       : { kind: 'unknown' };
   }
   if (!telling) return { kind: 'unknown' };
+  // What runs is not lost, whatever MAAS says of its owner: a Ready node is never taken apart on such news.
+  if (kubeNode?.ready) return { kind: 'ready', machine, node: kubeNode };
   if (machine.owner === undefined)
     return { kind: 'lost', why: `the machine was released in MAAS and is ${machine.statusName}` };
   if (!sameStamp(stampOf(machine), claim.stamp))
@@ -106,7 +108,19 @@ function held(
         kind: 'lost',
         why: `the machine is ${machine.statusName}: it was released outside the gateway`,
       };
-    default:
+    case 'broken':
+    case 'commissioning':
+    case 'failed_commissioning':
+    case 'missing':
+    case 'retired':
+    case 'rescue_mode':
+    case 'entering_rescue_mode':
+    case 'failed_entering_rescue_mode':
+    case 'exiting_rescue_mode':
+    case 'failed_exiting_rescue_mode':
+    case 'testing':
+    case 'failed_testing':
+    case 'unknown':
       return { kind: 'out-of-order', machine };
   }
 }

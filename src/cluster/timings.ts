@@ -18,6 +18,8 @@ export interface Timings {
   readonly initDeadlineMs: number;
   /** From Deployed (or from the node's turn to join, when later) to its Node object and Ready. */
   readonly joinDeadlineMs: number;
+  /** A joiner that failed after waiting this long for its turn (kubeadm waits an hour) is not to blame. */
+  readonly joinPatienceMs: number;
   /** From release to Ready in MAAS, without erasing. */
   readonly releaseDeadlineMs: number;
   /** The same with erasing; a full overwrite of a large disk takes hours. */
@@ -60,6 +62,7 @@ export const DEFAULT_TIMINGS: Timings = {
   deployDeadlineMs: 45 * MINUTE,
   initDeadlineMs: 20 * MINUTE,
   joinDeadlineMs: 20 * MINUTE,
+  joinPatienceMs: 50 * MINUTE,
   releaseDeadlineMs: 10 * MINUTE,
   eraseDeadlineMs: 24 * HOUR,
   claimSettleMs: 2 * MINUTE,

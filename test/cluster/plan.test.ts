@@ -220,6 +220,59 @@ describe('deadlines and failures', () => {
     expect(failing(plan({ ...lost, observed: { ...lost.observed, machines: old } }))).toEqual([]);
   });
 
+  it('does not take a cluster apart when MAAS suddenly hides or disowns its machines', () => {
+    const all = scene(
+      { 'cp-1': { shape: 'vanished' }, 'cp-2': { shape: 'vanished' }, 'w-1': { shape: 'vanished' } },
+      { record: { stage: { kind: 'running', since: NOW }, packs: CNI } },
+    );
+    const disowned = new Map(
+      [...all.observed.machines].map(([id, { machine }]) => [
+        id,
+        { machine: machine && { ...machine, owner: undefined }, at: NOW },
+      ]),
+    );
+    expect(failing(plan({ ...all, observed: { ...all.observed, machines: disowned } }))).toEqual([]);
+    const ready = scene({ 'cp-1': { shape: 'ready' }, 'w-1': { shape: 'ready' } });
+    const hidden = new Map([...ready.observed.machines].map(([id]) => [id, { machine: undefined, at: NOW }]));
+    expect(failing(plan({ ...ready, observed: { ...ready.observed, machines: hidden } }))).toEqual([]);
+  });
+
+  it('leaves a machine in rescue mode to whoever put it there', () => {
+    const input = scene({ 'cp-1': { shape: 'ready' }, 'w-1': { shape: 'vanished' } });
+    const machines = new Map(
+      [...input.observed.machines].map(([id, reading]) => [
+        id,
+        id === 'm0002' && reading.machine
+          ? { ...reading, machine: { ...reading.machine, status: 'rescue_mode' as const } }
+          : reading,
+      ]),
+    );
+    expect(failing(plan({ ...input, observed: { ...input.observed, machines } }))).toEqual([]);
+  });
+
+  it('does not blame a machine that waited in vain for its turn', () => {
+    const input = scene(
+      {
+        'cp-1': { shape: 'deploying' },
+        'w-1': { shape: 'booted', deployedAt: NOW - 61 * MINUTE },
+        'w-2': { shape: 'booted', deployedAt: NOW - 2 * MINUTE },
+      },
+      {
+        initialized: false,
+        observed: {
+          bootstrapFailures: new Map([
+            ['m0002', 'no JWS'],
+            ['m0003', 'apt failed'],
+          ]),
+        },
+      },
+    );
+    const blame = plan(input).flatMap((step) =>
+      step.kind === 'fail-node' ? [step.problem.details?.['waitedForTurn']] : [],
+    );
+    expect(blame).toEqual([true, false]);
+  });
+
   it('plans nothing destructive while the API server is silent', () => {
     const steps = plan(
       scene(

@@ -2,12 +2,10 @@
 import { describe, expect, it } from 'vitest';
 import { newClusterRecord } from '../../src/cluster/model.ts';
 import type { KubeNode } from '../../src/cluster/observed.ts';
-import { patchNodes } from '../../src/cluster/policies/patching.ts';
-import type { PolicyStep } from '../../src/cluster/policies/run.ts';
-import { readTotals, scanCis } from '../../src/cluster/policies/scans.ts';
+import { type RebootProgress, readRebootProgress, rebootNodes } from '../../src/cluster/policies/reboot.ts';
 import { duePolicies, nextRun } from '../../src/cluster/policies/schedule.ts';
 import { openQueue } from '../../src/cluster/queue.ts';
-import type { KubeClient, KubeObject } from '../../src/kube/client.ts';
+import type { KubeClient } from '../../src/kube/client.ts';
 import { COLLECTIONS } from '../../src/store/records.ts';
 import { document, EngineHarness } from '../support/engine.ts';
 import { FakeSite } from '../support/fake-site.ts';
@@ -18,39 +16,24 @@ import { NOW, scene } from '../support/scenes.ts';
 const signal = new AbortController().signal;
 const HOUR = 3_600_000;
 
-/** Jobs succeed at the second look, with a log that depends on their name. */
-function jobClient(logOf: (job: string) => string) {
-  const jobs = new Map<string, KubeObject>();
+/** Remembers Jobs and patches; the nodes carry no pods. */
+function jobClient() {
   const started: string[] = [];
   const patched: unknown[] = [];
-  const client = {
-    async get(path: string) {
-      const job = jobs.get(path.split('/').at(-1) ?? '');
-      return job && { ...job, status: { succeeded: 1 } };
-    },
-    async create(object: KubeObject) {
-      if (object.kind !== 'Job') return object;
+  const client: Partial<KubeClient> = {
+    async create(object) {
+      if (started.includes(object.metadata.name)) return 'exists';
       started.push(object.metadata.name);
-      jobs.set(object.metadata.name, object);
       return object;
     },
-    async list(path: string) {
-      const job = decodeURIComponent(path).split('job-name=')[1];
-      const items = job === undefined ? [] : [{ apiVersion: 'v1', kind: 'Pod', metadata: { name: job } }];
-      return { items, resourceVersion: '1' };
-    },
-    async request({ path }: { path: string }) {
-      return { status: 200, body: logOf(path.split('/pods/')[1]?.split('/')[0] ?? ''), headers: {} };
-    },
-    async patch(_path: string, patch: unknown) {
+    apply: async (object) => object,
+    list: async () => ({ items: [], resourceVersion: '1' }),
+    async patch(_path, patch) {
       patched.push(patch);
-      return {};
-    },
-    async delete(path: string) {
-      jobs.delete(path.split('/').at(-1) ?? '');
+      return { apiVersion: 'v1', kind: 'Node', metadata: { name: 'x' } };
     },
   };
-  return { client: client as unknown as KubeClient, started, patched };
+  return { client: client as KubeClient, started, patched };
 }
 
 const node = (name: string, changes: Partial<KubeNode> = {}): KubeNode => ({
@@ -106,66 +89,40 @@ describe('schedules', () => {
   });
 });
 
-describe('scans', () => {
-  const report = JSON.stringify({
-    Controls: [],
-    Totals: { total_pass: 40, total_fail: 2, total_warn: 5, total_info: 0 },
-  });
-
-  it('runs kube-bench once per role and adds up its totals', async () => {
-    const { client, started } = jobClient(() => `some noise\n${report}`);
-    const nodes = [node('a', { controlPlane: true }), node('b'), node('c')];
-    let outcome: PolicyStep = { kind: 'later', waitingFor: '' };
-    for (let turn = 0; turn < 5 && outcome.kind === 'later'; turn += 1)
-      outcome = await scanCis(client, nodes, 'run1', signal);
-    expect(outcome).toEqual({
-      kind: 'done',
-      summary: {
-        'control-plane': { pass: 40, fail: 2, warn: 5, info: 0 },
-        worker: { pass: 40, fail: 2, warn: 5, info: 0 },
-      },
-    });
-    expect(new Set(started)).toEqual(new Set(['cis-control-plane-run1', 'cis-worker-run1']));
-  });
-
-  it('says that there is no report instead of reporting zeros', () => {
-    expect(() => readTotals('exec format error')).toThrow('kube-bench wrote no report');
-  });
-});
-
-describe('patching', () => {
-  it('takes one node at a time, reboots only where it is due, and waits for a new boot id', async () => {
-    const { client, started, patched } = jobClient((job) =>
-      job.includes('-b-') ? 'PCG-REBOOT=yes' : 'PCG-REBOOT=no',
-    );
-    let nodes = [node('a'), node('b')];
-    let summary: Record<string, unknown> = {};
-    let outcome: PolicyStep = { kind: 'later', waitingFor: '' };
-    for (let turn = 0; turn < 30 && outcome.kind === 'later'; turn += 1) {
-      outcome = await patchNodes(
-        client,
-        nodes,
-        { run: 'r', rebootIfRequired: true, summary, nowMs: NOW },
-        signal,
-      );
-      if (outcome.kind === 'later' && outcome.progress) summary = { ...outcome.progress };
-      if (started.includes('reboot-b')) nodes = [node('a'), node('b', { bootId: 'boot-new' })];
+describe('reboots after patching', () => {
+  async function rebootAll(wanting: string[], nodesAt: (started: readonly string[]) => KubeNode[]) {
+    const { client, started, patched } = jobClient();
+    let progress: RebootProgress = { wanting };
+    for (let turn = 0; turn < 40; turn += 1) {
+      const outcome = await rebootNodes(client, nodesAt(started), progress, { run: 'r', nowMs: NOW }, signal);
+      if (outcome.kind === 'done') return { done: true, started, patched };
+      // As after a restart: only what was written down is known.
+      progress = readRebootProgress(JSON.parse(JSON.stringify(outcome.progress)));
     }
-    expect(outcome).toEqual({ kind: 'done', summary: { done: ['a', 'b'], reboots: ['b'] } });
-    expect(started).toEqual(['patch-a-r', 'patch-b-r', 'reboot-b']);
-    expect(patched).toEqual([{ spec: { unschedulable: true } }, { spec: { unschedulable: false } }]);
+    return { done: false, started, patched };
+  }
+
+  it('take one node at a time, each cordoned, rebooted until its boot id is new, and put back to work', async () => {
+    const { done, started, patched } = await rebootAll(['a', 'b'], (jobs) =>
+      ['a', 'b', 'c'].map((name) => node(name, jobs.includes(`reboot-r-${name}`) ? { bootId: 'new' } : {})),
+    );
+    expect(done).toBe(true);
+    expect(started).toEqual(['reboot-r-a', 'reboot-r-b']);
+    expect(patched).toEqual([true, false, true, false].map((unschedulable) => ({ spec: { unschedulable } })));
   });
 
-  it('waits while another node is not Ready', async () => {
-    const { client, started } = jobClient(() => '');
-    const outcome = await patchNodes(
-      client,
-      [node('a'), node('b', { ready: false })],
-      { run: 'r', rebootIfRequired: true, summary: {}, nowMs: NOW },
-      signal,
-    );
-    expect(outcome).toMatchObject({ kind: 'later', waitingFor: 'b to be Ready' });
+  it('wait while another node is not Ready', async () => {
+    const { done, started } = await rebootAll(['a'], () => [node('a'), node('b', { ready: false })]);
+    expect(done).toBe(false);
     expect(started).toEqual([]);
+  });
+
+  it('do not wait for a node that has left', async () => {
+    const { done, started } = await rebootAll(['gone', 'a'], (jobs) => [
+      node('a', jobs.length > 0 ? { bootId: 'new' } : {}),
+    ]);
+    expect(done).toBe(true);
+    expect(started).toEqual(['reboot-r-a']);
   });
 });
 

@@ -5,9 +5,9 @@
 import { PcgError, toProblem } from '../../base/errors.ts';
 import { DONE, type StepContext, type StepOutcome } from '../context.ts';
 import type { ClusterRecord, PolicyRecord } from '../model.ts';
-import { backUp } from './backup.ts';
-import { patchNodes } from './patching.ts';
-import { collectVulnerabilities, scanCis } from './scans.ts';
+import type { KubeNode } from '../observed.ts';
+import { runPolicyPass } from '../policy-runs.ts';
+import { readRebootProgress, rebootNodes } from './reboot.ts';
 import { isPolicyName, type PolicyName } from './schedule.ts';
 
 export type PolicyStep =
@@ -67,36 +67,55 @@ async function perform(
   startedAt: number,
   signal: AbortSignal,
 ): Promise<PolicyStep> {
+  if (name === 'etcd-snapshot') return await snapshotEtcd(context, signal);
   const { kube } = context.observed;
   const nodes = kube.kind === 'reachable' ? kube.nodes : [];
+  const { policies } = context.document.spec;
   const run = startedAt.toString(36);
-  switch (name) {
-    case 'cis':
-      return await scanCis(context.kube(), nodes, run, signal);
-    case 'vulnerabilities':
-      return await collectVulnerabilities(context.kube(), signal);
-    case 'backup':
-      return await backUp(context.kube(), context.document, run, signal);
-    case 'patching':
-      return await patchNodes(
-        context.kube(),
-        nodes,
-        {
-          run,
-          rebootIfRequired: context.document.spec.policies.patching.rebootIfRequired,
-          summary: context.record().policies[name]?.summary ?? {},
-          nowMs: context.clock.now(),
-        },
-        signal,
-      );
-    case 'etcd-snapshot':
-      return await snapshotEtcd(context, signal);
-    case 'conformance':
-      throw new PcgError('INVALID_INPUT', 'this release has no conformance runner', {
-        field: 'spec.policies.scans.conformance',
-        fix: 'Set it to never.',
-      });
+  const before = context.record().policies[name]?.summary ?? {};
+  if (name === 'patching' && before['reboots'] !== undefined)
+    return await reboot(context, nodes, before, run, signal);
+  const outcome = await runPolicyPass(
+    context.kube(),
+    {
+      policy: name,
+      run: { id: run },
+      kubernetesVersion: context.document.profile.kubernetes.kubernetesVersion,
+      nodes: nodes
+        .filter(({ ready }) => ready)
+        .map((node) => ({ name: node.name, role: node.controlPlane ? 'control-plane' : 'worker' })),
+      backups: policies.backups,
+    },
+    signal,
+  );
+  switch (outcome.kind) {
+    case 'running':
+      return { kind: 'later', waitingFor: outcome.waitingFor };
+    case 'failed':
+      throw new PcgError('ADDON_NOT_READY', `${name}: ${outcome.message}`, { details: outcome.summary });
+    case 'done': {
+      const { summary } = outcome;
+      const wanting =
+        name === 'patching' ? readRebootProgress({ wanting: summary['rebootRequired'] }).wanting : [];
+      if (wanting.length === 0 || !policies.patching.rebootIfRequired) return { kind: 'done', summary };
+      return { kind: 'later', waitingFor: 'nodes to reboot', progress: { ...summary, reboots: { wanting } } };
+    }
   }
+}
+
+async function reboot(
+  context: StepContext,
+  nodes: readonly KubeNode[],
+  summary: Readonly<Record<string, unknown>>,
+  run: string,
+  signal: AbortSignal,
+): Promise<PolicyStep> {
+  const progress = readRebootProgress(summary['reboots']);
+  const options = { run, nowMs: context.clock.now() };
+  const outcome = await rebootNodes(context.kube(), nodes, progress, options, signal);
+  if (outcome.kind === 'later') return { ...outcome, progress: { ...summary, reboots: outcome.progress } };
+  const { reboots: _done, ...rest } = summary;
+  return { kind: 'done', summary: rest };
 }
 
 /** Proves that etcd can be saved, by reading the whole database once; keeping it needs a target. */

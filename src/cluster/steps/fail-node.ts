@@ -34,7 +34,8 @@ export async function failNode(
   }
   const data = owned.kind === 'ours' ? await evidence(systemId, context, signal) : {};
   const account = context.account.id;
-  if (step.problem.code !== 'MACHINE_LOST')
+  const blameless = step.problem.details?.['waitedForTurn'] === true;
+  if (step.problem.code !== 'MACHINE_LOST' && !blameless)
     await context.quarantine.add(
       { account, systemId, hostname, reason: `${step.problem.code}: ${step.problem.message}` },
       context.clock.now(),
@@ -99,7 +100,9 @@ function decide(
     ...current,
     tasks: { ...current.tasks, [task]: failTask(current.tasks[task], now, cause) },
   });
-  if (record.replacements < limit) {
+  const blameless = cause.details?.['waitedForTurn'] === true;
+  // A joiner that waited in vain takes another turn with whatever machine; the control plane's own limit bounds it.
+  if (record.replacements < limit || (blameless && record.problem === undefined)) {
     const reason = cause.code === 'MACHINE_LOST' ? 'lost' : 'failed';
     return {
       ...withNode(record, node.name, (current) => ({
@@ -107,7 +110,7 @@ function decide(
         init: current.init && record.initializedAt !== undefined,
         intent: { kind: 'remove', reason, since: now },
       })),
-      replacements: record.replacements + 1,
+      replacements: record.replacements + (blameless ? 0 : 1),
     };
   }
   const problem =
