@@ -22,6 +22,7 @@ export const FAST_TIMINGS: Timings = {
   retryCapMs: 40,
   blockedRetryMs: 200,
   claimSettleMs: 60,
+  candidatesMs: 100,
 };
 
 export function document(changes: Partial<ClusterDocument> = {}): ClusterDocument {
