@@ -16,11 +16,15 @@ export async function renderKubeconfig(portal: Portal, row: ClustersTable, calle
     scope: `kube:${row.id}`,
     ttlMs: portal.limits.kubeconfigTtlMs,
   });
+  const token = issued.token.reveal();
+  const base = `${portal.publicUrl}/k8s/clusters/${row.id}`;
+  // Over plain HTTP kubectl leaves credentials out; on a trial machine the token travels in the path.
+  const server = base.startsWith('https:') ? base : `${base}/with-token/${token}`;
   return stringify({
     apiVersion: 'v1',
     kind: 'Config',
-    clusters: [{ name: row.name, cluster: { server: `${portal.publicUrl}/k8s/clusters/${row.id}` } }],
-    users: [{ name: caller.email, user: { token: issued.token.reveal() } }],
+    clusters: [{ name: row.name, cluster: { server } }],
+    users: [{ name: caller.email, user: { token } }],
     contexts: [{ name: row.name, context: { cluster: row.name, user: caller.email } }],
     'current-context': row.name,
   });

@@ -183,7 +183,11 @@ describe('who may pass', () => {
     s.gateway.target(`kube:${s.id}`, (_request, response) => response.end('{}'));
     const text = (await s.portal.call('GET', `/api/v1/clusters/${s.id}/kubeconfig`)).body;
     const config = parse(text);
-    expect(config.clusters[0].cluster.server).toBe(s.base);
+    // Plain HTTP: kubectl would not send the token, so it is in the path.
+    const { server } = config.clusters[0].cluster;
+    expect(server).toBe(`${s.base}/with-token/${config.users[0].user.token}`);
+    expect((await fetch(`${server}/version`)).status).toBe(200);
+    expect((await fetch(`${server}x/version`)).status).toBe(401);
     expect(text).not.toContain('client-key');
     const who = { authorization: `Bearer ${config.users[0].user.token}` };
     expect((await fetch(`${s.base}/version`, { headers: who })).status).toBe(200);
