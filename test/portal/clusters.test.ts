@@ -51,7 +51,10 @@ describe('create', () => {
     const explained = s.gateway.asked.find(({ path }) => path.endsWith('/explain'));
     expect(explained).toMatchObject({
       body: { image: 'ubuntu/noble' },
-      open: { target: 'agent', principal: { user: 'admin@example.test', groups: ['pcg:tenant-admin'] } },
+      open: {
+        target: 'agent',
+        principal: { user: 'admin@example.test', groups: ['pcg:tenant-admin', 'kubeadm:cluster-admins'] },
+      },
     });
   });
 

@@ -80,7 +80,7 @@ describe('plain requests', () => {
       method: 'POST',
       url: '/api/v1/namespaces/default/pods?fieldManager=kubectl&pretty=true',
       headers: { 'content-type': 'application/yaml', 'kubectl-command': 'apply' },
-      user: { user: 'admin@example.test', groups: ['pcg:tenant-admin'] },
+      user: { user: 'admin@example.test', groups: ['pcg:tenant-admin', 'kubeadm:cluster-admins'] },
     });
     for (const name of ['authorization', 'cookie', 'x-remote-user'])
       expect(request?.headers[name]).toBeUndefined();
