@@ -52,8 +52,10 @@ function dialectFor(options: StoreOptions) {
 }
 
 /** Counts and times are far below 2^53, so int8 is read as a number. */
-const numbersForInt8: typeof types.getTypeParser = (oid: number, format?: unknown) =>
-  oid === types.builtins.INT8 ? Number : types.getTypeParser(oid, format as 'text');
+const numbersForInt8: typeof types.getTypeParser = (
+  oid: (typeof types.builtins)['INT8'],
+  format?: unknown,
+) => (oid === types.builtins.INT8 ? Number : types.getTypeParser(oid, format as 'text'));
 
 /** Did this write lose against a unique constraint? */
 export function isUniqueViolation(error: unknown): boolean {
