@@ -1,16 +1,32 @@
 /**
- * Ready machines of one MAAS account, listed rarely (a listed machine costs MAAS about 30 ms) and handed out
- * one at a time: allocation is serialised per account, because MAAS serialises it anyway under a global lock.
+ * Ready machines of one MAAS account for all of its clusters. A listed machine costs MAAS about 30 ms, so a
+ * resource pool is listed rarely, once for everybody who asks, and whoever cannot wait for a large one lets
+ * MAAS pick a single machine meanwhile. Allocation is serialised per account, because MAAS serialises it
+ * anyway under a global lock.
  */
 import type { Clock } from '../base/clock.ts';
-import type { Placement, Pool } from '../contract/cluster.ts';
-import type { MaasClient, Machine } from '../maas/client.ts';
-import { orderCandidates, type PlacementContext } from './placement.ts';
-import { canonicalJson } from './template.ts';
+import { PcgError } from '../base/errors.ts';
+import type { Pool } from '../contract/cluster.ts';
+import type { AllocateOutcome, AllocateRequest, MaasClient, Machine } from '../maas/client.ts';
+import { orderCandidates, type PlacementContext, rejections } from './placement.ts';
+
+/** A list that has not come by then is long: ~60 machines. */
+const PATIENCE_MS = 2_000;
+/** For the next machine an older list is good enough: what was taken meanwhile is noticed when it is claimed. */
+const KEPT_FOR_CLAIMS_MS = 600_000;
+/** Marks a look at what MAAS would hand out; nothing is ever allocated under it. */
+const LOOK = 'pcg-look';
 
 interface Listing {
-  readonly machines: Machine[];
-  readonly at: number;
+  readonly startedAt: number;
+  readonly signal: AbortSignal;
+  readonly read: Promise<Machine[]>;
+  /** Taken while the list was under way: what it says of them is old. */
+  readonly gone: Set<string>;
+  machines: Machine[] | undefined;
+  readAt: number;
+  /** Something became Ready since. */
+  outdated: boolean;
 }
 
 export class CandidateList {
@@ -18,6 +34,7 @@ export class CandidateList {
   readonly #clock: Clock;
   readonly #keepMs: number;
   readonly #listings = new Map<string, Listing>();
+  #zones: { readonly names: readonly string[]; readonly at: number } | undefined;
   #queue: Promise<unknown> = Promise.resolve();
 
   constructor(maas: MaasClient, clock: Clock, keepMs: number) {
@@ -33,48 +50,172 @@ export class CandidateList {
     return run;
   }
 
-  /** Best first; empty when nothing fits. A listing that yields nothing is read anew once. */
+  /** Every machine that fits now, best first. Waits for the whole list. */
   async ordered(
     pool: Pool,
     context: PlacementContext,
     nodesPerZone: ReadonlyMap<string, number>,
     signal: AbortSignal,
   ): Promise<Machine[]> {
-    const key = canonicalJson(pool.placement);
-    const known = this.#listings.get(key);
-    if (known && this.#clock.monotonic() - known.at < this.#keepMs) {
-      const ordered = orderCandidates(known.machines, pool, context, nodesPerZone);
-      if (ordered.length > 0) return ordered;
-    }
-    const machines = await this.#maas.machines.list(filterOf(pool.placement), signal);
-    // Stamped after the answer: with a thousand machines the list itself takes half a minute.
-    this.#listings.set(key, { machines, at: this.#clock.monotonic() });
+    const machines = await this.#whole(
+      this.#listing(pool.placement.resourcePool, this.#keepMs, signal),
+      signal,
+    );
     return orderCandidates(machines, pool, context, nodesPerZone);
+  }
+
+  /**
+   * Machines to claim next, best first; empty when nothing fits. A list that yields nothing is read anew once;
+   * while a long list is under way it is the one machine that MAAS would pick.
+   */
+  async next(
+    pool: Pool,
+    context: PlacementContext,
+    nodesPerZone: ReadonlyMap<string, number>,
+    signal: AbortSignal,
+  ): Promise<Machine[]> {
+    const { resourcePool } = pool.placement;
+    const asked = this.#clock.monotonic();
+    const listing = this.#listing(resourcePool, KEPT_FOR_CLAIMS_MS, signal);
+    if ((await this.#soon(listing, signal)) === undefined) {
+      const picked = await this.#pick(pool, context, nodesPerZone, signal);
+      if (picked) return [picked];
+    }
+    const known = orderCandidates(await this.#whole(listing, signal), pool, context, nodesPerZone);
+    if (known.length > 0 || listing.startedAt >= asked) return known;
+    const anew = this.#listing(resourcePool, 0, signal);
+    return orderCandidates(await this.#whole(anew, signal), pool, context, nodesPerZone);
+  }
+
+  /** Ready machines of the resource pools, when the lists are there or come soon. */
+  async readySoon(pools: readonly string[], signal: AbortSignal): Promise<Machine[] | undefined> {
+    const listings = pools.map((name) => this.#listing(name, this.#keepMs, signal));
+    const found = await Promise.all(listings.map((listing) => this.#soon(listing, signal)));
+    return found.every((machines) => machines !== undefined) ? found.flat() : undefined;
+  }
+
+  /** The same, however long it takes; `recent` is content with a list that somebody else asked for. */
+  async ready(pools: readonly string[], age: 'recent' | 'new', signal: AbortSignal): Promise<Machine[]> {
+    const keptMs = age === 'new' ? 0 : this.#keepMs;
+    const listings = pools.map((name) => this.#listing(name, keptMs, signal));
+    return (await Promise.all(listings.map((listing) => this.#whole(listing, signal)))).flat();
+  }
+
+  /** A machine that MAAS would hand out now and that fits; nothing is taken. Undefined does not mean that there is none. */
+  async sample(pool: Pool, context: PlacementContext, signal: AbortSignal): Promise<Machine | undefined> {
+    return await this.#pick(pool, context, new Map(), signal);
   }
 
   /** The machine is taken, by us or by somebody else. */
   remove(systemId: string): void {
     for (const listing of this.#listings.values()) {
-      const index = listing.machines.findIndex((machine) => machine.systemId === systemId);
-      if (index >= 0) listing.machines.splice(index, 1);
+      if (listing.machines === undefined) listing.gone.add(systemId);
+      else listing.machines = listing.machines.filter((machine) => machine.systemId !== systemId);
     }
   }
 
-  /** Something became Ready again: the next question reads anew. */
+  /** Something became Ready again: whoever counts reads anew. */
   forget(): void {
-    this.#listings.clear();
+    for (const listing of this.#listings.values()) listing.outdated = true;
   }
-}
 
-/** MAAS refuses unknown names with 400, so placement was checked before this is sent. */
-function filterOf(placement: Placement) {
-  return {
-    statuses: ['ready'] as const,
-    pools: [placement.resourcePool],
-    ...(placement.zones.length === 0 ? {} : { zones: placement.zones }),
-    ...(placement.tags.length === 0 ? {} : { tags: placement.tags }),
-    ...(placement.notTags.length === 0 ? {} : { notTags: placement.notTags }),
-    minCpu: placement.minCpu,
-    minMemoryMiB: placement.minMemoryMiB,
-  };
+  #listing(resourcePool: string, keptMs: number, signal: AbortSignal): Listing {
+    const known = this.#listings.get(resourcePool);
+    if (known?.machines === undefined) {
+      if (known && !known.signal.aborted) return known;
+    } else {
+      const counts = keptMs <= this.#keepMs;
+      const young = this.#clock.monotonic() - known.readAt < keptMs;
+      if (young && !(counts && known.outdated)) return known;
+    }
+    const listing: Listing = {
+      startedAt: this.#clock.monotonic(),
+      signal,
+      read: this.#maas.machines.list({ statuses: ['ready'], pools: [resourcePool] }, signal),
+      gone: new Set(),
+      machines: undefined,
+      readAt: 0,
+      outdated: false,
+    };
+    this.#listings.set(resourcePool, listing);
+    listing.read.then(
+      (machines) => {
+        listing.machines = machines.filter(({ systemId }) => !listing.gone.has(systemId));
+        listing.readAt = this.#clock.monotonic();
+      },
+      () => {
+        if (this.#listings.get(resourcePool) === listing) this.#listings.delete(resourcePool);
+      },
+    );
+    return listing;
+  }
+
+  async #whole(listing: Listing, signal: AbortSignal): Promise<Machine[]> {
+    if (listing.machines) return listing.machines;
+    signal.throwIfAborted();
+    const machines = await listing.read;
+    signal.throwIfAborted();
+    return listing.machines ?? machines;
+  }
+
+  async #soon(listing: Listing, signal: AbortSignal): Promise<Machine[] | undefined> {
+    const left = listing.startedAt + PATIENCE_MS - this.#clock.monotonic();
+    if (listing.machines || left <= 0) return listing.machines;
+    const late = Promise.withResolvers<undefined>();
+    using _timer = this.#clock.timer(left, () => late.resolve(undefined));
+    return await Promise.race([this.#whole(listing, signal), late.promise]);
+  }
+
+  /** From the zone with the fewest nodes of the pool, as far as that zone has a machine. */
+  async #pick(
+    pool: Pool,
+    context: PlacementContext,
+    nodesPerZone: ReadonlyMap<string, number>,
+    signal: AbortSignal,
+  ): Promise<Machine | undefined> {
+    const { placement } = pool;
+    const zones = placement.zones.length > 0 ? placement.zones : await this.#zoneNames(signal);
+    const load = (zone: string) => nodesPerZone.get(zone) ?? 0;
+    for (const level of [...new Set(zones.map(load))].sort((a, b) => a - b)) {
+      const outcome = await this.#look(
+        {
+          dryRun: true,
+          agentName: LOOK,
+          comment: '',
+          pool: placement.resourcePool,
+          zones: zones.filter((zone) => load(zone) === level),
+          minCpu: placement.minCpu,
+          minMemoryMiB: placement.minMemoryMiB,
+          minDiskGb: placement.minDiskGb,
+          tags: placement.tags,
+          notTags: placement.notTags,
+        },
+        signal,
+      );
+      if (outcome.kind === 'allocated' && rejections(outcome.machine, placement, context).length === 0)
+        return outcome.machine;
+    }
+    return undefined;
+  }
+
+  /** A site may not know a tag or a zone any more: that is no machine, and the list explains it. */
+  async #look(
+    request: AllocateRequest,
+    signal: AbortSignal,
+  ): Promise<AllocateOutcome | { readonly kind: 'refused' }> {
+    try {
+      return await this.#maas.machines.allocate(request, signal);
+    } catch (error) {
+      if (!signal.aborted && error instanceof PcgError && !error.retryable) return { kind: 'refused' };
+      throw error;
+    }
+  }
+
+  async #zoneNames(signal: AbortSignal): Promise<readonly string[]> {
+    if (this.#zones === undefined || this.#clock.monotonic() - this.#zones.at >= this.#keepMs) {
+      const names = (await this.#maas.zones(signal)).map(({ name }) => name);
+      this.#zones = { names, at: this.#clock.monotonic() };
+    }
+    return this.#zones.names;
+  }
 }

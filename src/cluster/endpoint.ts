@@ -110,8 +110,10 @@ export async function siteOf(context: StepContext, signal: AbortSignal): Promise
   const quarantined = new Map(entries.map((entry) => [entry.systemId, entry.reason]));
   return await checkSite(
     context.maas,
+    context.account.candidates,
     { pools: spec.pools, placed, network: spec.network, image: profile.os.image, domain: spec.domain },
     quarantined,
+    'hurried',
     signal,
   );
 }

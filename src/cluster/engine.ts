@@ -215,6 +215,7 @@ class Engine implements ClusterEngine {
     const entries = await this.quarantine.list(accountId);
     const { report } = await checkSite(
       account.maas,
+      account.candidates,
       {
         pools: request.pools,
         network: request.network,
@@ -223,6 +224,7 @@ class Engine implements ClusterEngine {
         placed: new Map(),
       },
       new Map(entries.map((entry) => [entry.systemId, entry.reason])),
+      request.hurried ? 'hurried' : 'thorough',
       signal,
     );
     return report;

@@ -25,19 +25,32 @@ export interface SiteCheck {
   readonly endpointSubnet: Subnet | undefined;
 }
 
+/** Where the check learns of machines; CandidateList is one. */
+export interface ReadyMachines {
+  /** Undefined when listing them takes long. */
+  readySoon(pools: readonly string[], signal: AbortSignal): Promise<Machine[] | undefined>;
+  ready(pools: readonly string[], age: 'recent' | 'new', signal: AbortSignal): Promise<Machine[]>;
+  sample(pool: Pool, context: PlacementContext, signal: AbortSignal): Promise<Machine | undefined>;
+}
+
+/**
+ * `hurried`: on a site so large that its machines take long to list, one fitting machine for each pool is
+ * enough to go on; whether there are enough of them then shows while they are allocated.
+ */
 export async function checkSite(
   maas: MaasClient,
+  ready: ReadyMachines,
   request: SiteRequest,
   quarantined: ReadonlyMap<string, string>,
+  pace: 'hurried' | 'thorough',
   signal: AbortSignal,
 ): Promise<SiteCheck> {
-  const [zones, pools, subnets, images, domains, machines] = await Promise.all([
+  const [zones, pools, subnets, images, domains] = await Promise.all([
     maas.zones(signal),
     maas.pools(signal),
     maas.subnets(signal),
     request.image === undefined ? [] : maas.images(signal),
     request.domain === undefined ? [] : maas.domains(signal),
-    maas.machines.list({}, signal),
   ]);
   const problems: ProblemDetails[] = [
     ...unknownNames(request, zones, pools, domains),
@@ -45,24 +58,98 @@ export async function checkSite(
     ...rangeProblems(request.network, subnets),
   ];
   const base: PlacementContext = { quarantined, architectures: architecturesOf(request.image, images) };
+  // MAAS refuses a list of a pool that it does not have.
+  const names = new Set(request.pools.map(({ placement }) => placement.resourcePool));
+  const known = pools.map(({ name }) => name).filter((name) => names.has(name));
+  // Names that MAAS does not know make it refuse a question for a sample.
+  const quick = pace === 'hurried' && problems.length === 0;
+  const { machines, complete } = await lookAround({ ready, known, request, base, quick }, signal);
   const endpointSubnet = chooseSubnet(request, machines, subnets, base);
   const { endpoint } = request.network;
   if (endpoint.kind === 'kube-vip')
     problems.push(...(await addressProblems(maas, request, endpointSubnet, signal)));
-  const placement = explainPlacement(
-    machines,
-    request.pools.map((pool, index) => ({
-      pool,
-      index,
-      wanted: Math.max(0, pool.size - (request.placed.get(pool.name) ?? 0)),
-      context:
-        pool.role === 'control-plane' && endpoint.kind === 'kube-vip' && endpointSubnet
-          ? { ...base, subnetCidr: endpointSubnet.cidr }
-          : base,
-    })),
-  );
+  const wanted = request.pools.map((pool, index) => ({
+    pool,
+    index,
+    wanted: Math.max(0, pool.size - (request.placed.get(pool.name) ?? 0)),
+    context:
+      pool.role === 'control-plane' && endpoint.kind === 'kube-vip' && endpointSubnet
+        ? { ...base, subnetCidr: endpointSubnet.cidr }
+        : base,
+  }));
+  if (!complete) return { report: { feasible: problems.length === 0, pools: [], problems }, endpointSubnet };
+  let placement = explainPlacement(machines, wanted);
+  // Only whoever comes too short is told what stands in the way of the others; those are many.
+  if (!placement.feasible) {
+    const anew = quick ? await ready.ready(known, 'new', signal) : machines;
+    const others = await widerLook(maas, known, pools, signal);
+    placement = explainPlacement([...anew, ...others], wanted);
+  }
   problems.push(...placement.problems);
   return { report: { ...placement, feasible: problems.length === 0, problems }, endpointSubnet };
+}
+
+/** What is not Ready in these pools, and what is Ready in the others: machines that one change would admit. */
+export async function widerLook(
+  maas: MaasClient,
+  wanted: readonly string[],
+  pools: readonly { readonly name: string }[],
+  signal: AbortSignal,
+): Promise<Machine[]> {
+  const others = pools.map(({ name }) => name).filter((name) => !wanted.includes(name));
+  const own = await maas.machines.list({ pools: wanted, statuses: NOT_READY }, signal);
+  return [...own, ...(await maas.machines.list({ pools: others, statuses: ['ready'] }, signal))];
+}
+
+const NOT_READY = [
+  'new',
+  'commissioning',
+  'failed_commissioning',
+  'missing',
+  'reserved',
+  'deployed',
+  'retired',
+  'broken',
+  'deploying',
+  'allocated',
+  'failed_deployment',
+  'releasing',
+  'failed_releasing',
+  'disk_erasing',
+  'failed_disk_erasing',
+  'rescue_mode',
+  'entering_rescue_mode',
+  'failed_entering_rescue_mode',
+  'exiting_rescue_mode',
+  'failed_exiting_rescue_mode',
+  'testing',
+  'failed_testing',
+] as const;
+
+/** Ready machines of the wanted pools, or one for each pool where all would take too long. */
+async function lookAround(
+  look: {
+    readonly ready: ReadyMachines;
+    readonly known: readonly string[];
+    readonly request: SiteRequest;
+    readonly base: PlacementContext;
+    readonly quick: boolean;
+  },
+  signal: AbortSignal,
+): Promise<{ machines: readonly Machine[]; complete: boolean }> {
+  const { ready, known, request, base, quick } = look;
+  if (quick) {
+    const machines = await ready.readySoon(known, signal);
+    if (machines) return { machines, complete: true };
+    const samples: Machine[] = [];
+    const open = request.pools.filter((pool) => pool.size > (request.placed.get(pool.name) ?? 0));
+    for (const pool of open) {
+      const machine = await ready.sample(pool, base, signal);
+      if (machine) samples.push(machine);
+    }
+    if (samples.length === open.length) return { machines: samples, complete: false };
+  }
+  return { machines: await ready.ready(known, 'new', signal), complete: true };
 }
 
 function issue(code: ErrorCode, message: string, field: string, fix?: string): ProblemDetails {

@@ -14,6 +14,7 @@ import { operationId } from '../names.ts';
 import { agentName, annotations, type Stamp, verifyOwnership } from '../ownership.ts';
 import { mismatches, type PlacementContext } from '../placement.ts';
 import { problem } from '../plan-node.ts';
+import { widerLook } from '../site-check.ts';
 
 type Claiming = Extract<Claim, { kind: 'claiming' }>;
 
@@ -60,7 +61,7 @@ async function claimOne(node: NodeRecord, context: StepContext, signal: AbortSig
   const listed = same
     ? [same.systemId]
     : (
-        await context.account.candidates.ordered(pool, placement, zonesInUse(context.record(), node), signal)
+        await context.account.candidates.next(pool, placement, zonesInUse(context.record(), node), signal)
       ).map((machine) => machine.systemId);
   for (const systemId of listed) {
     if (context.superseded.aborted) return DONE;
@@ -232,7 +233,10 @@ async function shortage(
   context: StepContext,
   signal: AbortSignal,
 ): Promise<PcgError> {
-  const machines = await context.maas.machines.list({}, signal);
+  const { resourcePool } = pool.placement;
+  const ready = await context.account.candidates.ready([resourcePool], 'recent', signal);
+  const pools = await context.maas.pools(signal);
+  const machines = [...ready, ...(await widerLook(context.maas, [resourcePool], pools, signal))];
   const index = context.document.spec.pools.indexOf(pool);
   const report = explainPlacement(machines, [{ pool, wanted: 1, index, context: placement }]);
   const why =
