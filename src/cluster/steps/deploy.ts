@@ -8,6 +8,7 @@ import { caHash } from '../../kube/pki.ts';
 import type { Machine } from '../../maas/client.ts';
 import { DONE, type StepContext, type StepOutcome } from '../context.ts';
 import { endpointAddress, findNode, type NodeRecord, withNode } from '../model.ts';
+import { sameStamp, stampOf, verifyOwnership } from '../ownership.ts';
 import { nodeTemplate } from '../template.ts';
 import { renderUserData } from '../user-data.ts';
 
@@ -22,6 +23,7 @@ export async function deploy(
   const pool = context.document.spec.pools.find((candidate) => candidate.name === node.pool);
   if (!pool) return DONE;
   const userData = userDataOf(node, context);
+  await refuseStranger(node.claim, context, signal);
   const mark = await context.account.eventMark(signal);
   // On disk before the call: what this machine runs must be known whatever becomes of the reply.
   await context.commit((record) =>
@@ -67,6 +69,26 @@ export async function deploy(
       );
     }
   }
+}
+
+/**
+ * Released by hand and taken by somebody else since we looked? MAAS lets an administrator deploy a machine that
+ * belongs to another user, so nobody but us would notice. What was seen goes to the plan, which replaces it.
+ */
+async function refuseStranger(
+  claim: Extract<NodeRecord['claim'], { kind: 'held' }>,
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<void> {
+  const machine = await context.maas.machines.get(claim.systemId, signal);
+  if (machine?.owner !== undefined && sameStamp(stampOf(machine), claim.stamp)) return;
+  // Annotations may be gone while the agent name, which only a list shows, still stands.
+  const owned = await verifyOwnership(context.maas, claim.systemId, claim.stamp, signal);
+  if (owned.kind === 'ours') return;
+  if (owned.machine) context.saw(owned.machine);
+  throw new PcgError('MACHINE_LOST', `${claim.hostname} does not carry our stamp any more`, {
+    retryable: true,
+  });
 }
 
 function isUnderWay(machine: Machine): boolean {
