@@ -1,5 +1,5 @@
 /** The engine on the real simulator through the real clients: HTTP to MAAS, TLS through the machine proxy. */
-import { systemClock } from '../../src/base/clock.ts';
+import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { Secret, silentLog } from '../../src/base/log.ts';
 import { type ClusterEngine, createClusterEngine } from '../../src/cluster/engine.ts';
 import { DEFAULT_TIMINGS, scaleTimings, type Timings } from '../../src/cluster/timings.ts';
@@ -19,6 +19,7 @@ export class SimulatedSite implements AsyncDisposable {
   readonly outbox = memoryOutbox();
   readonly timings: Timings;
   readonly speed: number;
+  readonly #maasClock: Clock;
   engine!: ClusterEngine;
   #stop = new AbortController();
   #running: Promise<unknown> = Promise.resolve();
@@ -29,7 +30,9 @@ export class SimulatedSite implements AsyncDisposable {
     kubernetes: KubernetesRuntime,
     speed: number,
     timings: Partial<Timings>,
+    maasClock: Clock,
   ) {
+    this.#maasClock = maasClock;
     this.simulator = simulator;
     this.kubernetes = kubernetes;
     this.speed = speed;
@@ -38,7 +41,12 @@ export class SimulatedSite implements AsyncDisposable {
   }
 
   static async start(
-    options: Omit<SimulatorOptions, 'runtime'> & { speed: number; timings?: Partial<Timings> },
+    options: Omit<SimulatorOptions, 'runtime'> & {
+      speed: number;
+      timings?: Partial<Timings>;
+      /** Of the MAAS client: a hurried one does not wait out every Retry-After. */
+      maasClock?: Clock;
+    },
   ): Promise<SimulatedSite> {
     let kubernetes: KubernetesRuntime | undefined;
     const simulator = await startSimulator({
@@ -49,7 +57,13 @@ export class SimulatedSite implements AsyncDisposable {
       },
     });
     if (!kubernetes) throw new Error('the simulator did not ask for its runtime');
-    return new SimulatedSite(simulator, kubernetes, options.speed, options.timings ?? {});
+    return new SimulatedSite(
+      simulator,
+      kubernetes,
+      options.speed,
+      options.timings ?? {},
+      options.maasClock ?? systemClock,
+    );
   }
 
   start(): void {
@@ -58,7 +72,7 @@ export class SimulatedSite implements AsyncDisposable {
     const maas = createMaasClient({
       endpoint: this.simulator.maasUrl,
       apiKey: new Secret(this.simulator.adminKey),
-      clock: systemClock,
+      clock: this.#maasClock,
       log: silentLog,
     });
     const observer = createMaasObserver({
