@@ -21,6 +21,7 @@ const COMMANDS: Record<string, () => Promise<Register>> = {
   clusters: async () => (await import('./cli/status.ts')).clustersCommand,
   machines: async () => (await import('./cli/machines.ts')).machinesCommand,
   orphans: async () => (await import('./cli/orphans.ts')).orphansCommand,
+  doctor: async () => (await import('./cli/doctor.ts')).doctorCommand,
   config: async () => (await import('./cli/config.ts')).configCommand,
   version: async () => (await import('./cli/version.ts')).versionCommand,
   help: async () => (await import('./cli/help.ts')).helpCommand,

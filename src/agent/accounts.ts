@@ -9,8 +9,7 @@ import { type Log, Secret } from '../base/log.ts';
 import { runForever } from '../base/loop.ts';
 import type { CloudAccountDocument } from '../contract/cloud-account.ts';
 import type { ProblemDetails } from '../contract/errors.ts';
-import type { MaasClient } from '../maas/client.ts';
-import { createMaasClient } from '../maas/rest-client.ts';
+import { createMaasClient, type MaasRestClient } from '../maas/rest-client.ts';
 import { createMaasObserver, type MaasObserver } from '../maas/observer.ts';
 import { COLLECTIONS, type Records } from '../store/records.ts';
 import type { StoredDocument } from './sync.ts';
@@ -20,7 +19,7 @@ const PROBE_INTERVAL_MS = 300_000;
 const FAILING_PROBE_INTERVAL_MS = 15_000;
 
 export interface AccountHandle {
-  readonly maas: MaasClient;
+  readonly maas: MaasRestClient;
   readonly observer: MaasObserver;
   readonly endpoint: string;
   readonly caPem: string | undefined;

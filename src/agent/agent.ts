@@ -16,6 +16,7 @@ import { acquireProcessLock, RECORDS_SCHEMA, SqliteFile, SqliteRecords } from '.
 import { OUTBOX_SCHEMA, SqliteOutbox } from '../store/sqlite-outbox.ts';
 import { accountRoutes } from './api/accounts.ts';
 import { clusterRoutes } from './api/clusters.ts';
+import { doctorRoutes } from './api/doctor.ts';
 import { machineRoutes } from './api/machines.ts';
 import { createApiServer } from './api/server.ts';
 import { statusRoutes } from './api/status.ts';
@@ -69,6 +70,13 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       events: (filter, limit) => outbox.recentEvents(filter, limit),
     }),
     machineRoutes({ clock, engine: () => core.parts().engine }),
+    doctorRoutes({
+      clock,
+      stateDir: settings.stateDir,
+      machineProxy: settings.machineProxy,
+      status: () => core.status(),
+      accounts: () => core.parts().accounts,
+    }),
   ];
   const tunnelApi = stack.adopt(createApiServer('tunnel', log, routes), (server) => server.close());
   await tunnelApi.ready();

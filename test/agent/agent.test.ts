@@ -10,7 +10,12 @@ import { silentLog } from '../../src/base/log.ts';
 import { askAgent } from '../../src/cli/local-client.ts';
 import { AGENT_SETTINGS } from '../../src/config/agent-settings.ts';
 import { loadSettings } from '../../src/config/settings.ts';
-import { AgentStatusSchema, InventorySchema, PlacementReportSchema } from '../../src/contract/api.ts';
+import {
+  AgentStatusSchema,
+  CheckReportSchema,
+  InventorySchema,
+  PlacementReportSchema,
+} from '../../src/contract/api.ts';
 import { startSimulator } from '../../src/simulator/simulator.ts';
 import { RECORDS_SCHEMA, SqliteFile, SqliteRecords } from '../../src/store/sqlite.ts';
 
@@ -185,5 +190,21 @@ describe('the agent', () => {
     ]);
     await ask(agent, 'DELETE', `/v1/accounts/${ACCOUNT}/quarantine/abc123`);
     expect(await ask(agent, 'GET', '/v1/quarantine')).toEqual([]);
+  });
+
+  it('examines itself: each check with what was measured, what is required and a fix (X14)', async () => {
+    const maas = await simulator();
+    const agent = await agentWith({ maasUrl: maas.maasUrl, apiKey: maas.userKey });
+    await until(async () => (await status(agent)).accounts[0]?.state === 'ready');
+    const report = CheckReportSchema.parse(await ask(agent, 'POST', '/v1/doctor', {}));
+    const byId = new Map(report.checks.map((check) => [check.id.split(' ')[0], check]));
+    expect(byId.get('STORAGE_STATE_DIR')?.state).not.toBe('fail');
+    expect(byId.get('PORTAL_TUNNEL')).toMatchObject({ state: expect.stringMatching(/fail|warn/) });
+    expect(byId.get('MAAS_RIGHTS')).toMatchObject({
+      group: 'MAAS',
+      measured: expect.stringContaining('MAAS 3.'),
+    });
+    expect(byId.get('MAAS_READY_MACHINES')?.state).toBe('pass');
+    expect(byId.get('TIME_MAAS')?.state).toBe('pass');
   });
 });
