@@ -150,7 +150,7 @@ export interface ClusterRecord {
   readonly endpoint: EndpointRecord;
   readonly placementCheckedAt?: number;
   readonly initializedAt?: number;
-  readonly kubeVipAccessAt?: number;
+  readonly rightsGrantedAt?: number;
   readonly nodes: readonly NodeRecord[];
   readonly tasks: Partial<Record<ClusterTask, TaskRecord>>;
   readonly packs: Readonly<Record<string, PackRecord>>;

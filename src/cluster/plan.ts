@@ -87,12 +87,8 @@ function planInit({ record, initialized }: Scene): Step[] {
 
 function planEndpoint({ record, observed, nodes }: Scene): Step[] {
   const steps: Step[] = [];
-  if (
-    record.endpoint.kind === 'vip' &&
-    record.kubeVipAccessAt === undefined &&
-    observed.kube.kind === 'reachable'
-  )
-    steps.push({ kind: 'grant-kube-vip' });
+  if (record.rightsGrantedAt === undefined && observed.kube.kind === 'reachable')
+    steps.push({ kind: 'grant-rights' });
   if (record.endpoint.kind === 'dns') {
     const addresses = nodes
       .filter(({ node, situation }) => {

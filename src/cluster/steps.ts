@@ -28,7 +28,7 @@ export type Step =
     }
   /** Which joining control-plane node becomes the one that runs init. */
   | { readonly kind: 'elect-init'; readonly node: string }
-  | { readonly kind: 'grant-kube-vip' }
+  | { readonly kind: 'grant-rights' }
   | { readonly kind: 'apply-pack'; readonly pack: string; readonly hash: string }
   /** Labels and taints of the pool on its Nodes. */
   | { readonly kind: 'adjust-node'; readonly node: string }

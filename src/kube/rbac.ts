@@ -31,6 +31,17 @@ export function kubeVipRbac(): KubeObject[] {
   ];
 }
 
+/** The portal's viewers act as group `pcg:viewer`: they may read workloads, never secrets. */
+export function portalViewerBinding(): KubeObject {
+  return {
+    apiVersion: 'rbac.authorization.k8s.io/v1',
+    kind: 'ClusterRoleBinding',
+    metadata: { name: 'pcg:viewer' },
+    roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'view' },
+    subjects: [{ apiGroup: 'rbac.authorization.k8s.io', kind: 'Group', name: 'pcg:viewer' }],
+  };
+}
+
 /**
  * Bindings that must exist before a control plane is replaced by nodes of `targetVersion`. Patch releases of
  * May 2026 and 1.37 took the API server's kubelet client out of the admin group; without the binding

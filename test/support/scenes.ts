@@ -125,7 +125,7 @@ export function scene(
       pki: {} as never,
       placementCheckedAt: NOW,
       endpoint: { kind: 'vip', host: '10.20.0.200', port: 6443, subnetCidr: '10.20.0.0/24' },
-      kubeVipAccessAt: NOW,
+      rightsGrantedAt: NOW,
       controlPlaneVersion: 'v1.36.1',
       kubeProxyVersion: 'v1.36.1',
       ...(initialized ? { initializedAt: NOW - 10 * MINUTE } : {}),

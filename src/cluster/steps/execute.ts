@@ -10,7 +10,7 @@ import { allocate } from './allocate.ts';
 import { beginDelete, finishDelete, forceDelete } from './delete.ts';
 import { deploy } from './deploy.ts';
 import { abortDeploy, failNode } from './fail-node.ts';
-import { adjustNode, applyPack, grantKubeVip, grantToken, revokeToken } from './kubernetes.ts';
+import { adjustNode, applyPack, grantRights, grantToken, revokeToken } from './kubernetes.ts';
 import { cordonNode, deleteNodeObject, forgetNode } from './leave.ts';
 import { addNodes, checkPlacement, electInit, prepare, removeNodes } from './prepare.ts';
 import { release, releaseStray, settleClaim } from './release.ts';
@@ -30,7 +30,7 @@ const EXECUTORS: { readonly [K in StepKind]: Executor<Extract<Step, { kind: K }>
   'add-nodes': addNodes,
   'remove-nodes': removeNodes,
   'elect-init': electInit,
-  'grant-kube-vip': (_step, context, signal) => grantKubeVip(context, signal),
+  'grant-rights': (_step, context, signal) => grantRights(context, signal),
   'apply-pack': applyPack,
   'adjust-node': adjustNode,
   'prepare-upgrade': prepareUpgrade,

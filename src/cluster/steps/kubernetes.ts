@@ -5,7 +5,7 @@
 import { PcgError } from '../../base/errors.ts';
 import { deleteBootstrapToken, ensureBootstrapToken } from '../../kube/bootstrap-token.ts';
 import { applyObjects, unreadyObjects } from '../../kube/apply.ts';
-import { kubeVipRbac } from '../../kube/rbac.ts';
+import { kubeVipRbac, portalViewerBinding } from '../../kube/rbac.ts';
 import type { KubeObject } from '../../kube/client.ts';
 import { DONE, type StepContext, type StepOutcome } from '../context.ts';
 import { endpointAddress, findNode, finishTask, startTask, withNode } from '../model.ts';
@@ -15,14 +15,15 @@ import { kubeNodeOf } from '../situation.ts';
 
 const FIELD_MANAGER = 'pcg-gateway';
 
-export async function grantKubeVip(context: StepContext, signal: AbortSignal): Promise<StepOutcome> {
+/** Rights that the cluster itself does not give: kube-vip's lease, and reading for the portal's viewers. */
+export async function grantRights(context: StepContext, signal: AbortSignal): Promise<StepOutcome> {
   await applyObjects(
     context.kube(),
-    kubeVipRbac(),
+    [...(context.record().endpoint.kind === 'vip' ? kubeVipRbac() : []), portalViewerBinding()],
     { clock: context.clock, fieldManager: FIELD_MANAGER, force: true },
     signal,
   );
-  await context.commit((record) => ({ ...record, kubeVipAccessAt: context.clock.now() }));
+  await context.commit((record) => ({ ...record, rightsGrantedAt: context.clock.now() }));
   return DONE;
 }
 
