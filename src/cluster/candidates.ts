@@ -10,8 +10,8 @@ import type { Pool } from '../contract/cluster.ts';
 import type { AllocateOutcome, AllocateRequest, MaasClient, Machine } from '../maas/client.ts';
 import { orderCandidates, type PlacementContext, rejections } from './placement.ts';
 
-/** A list that has not come by then is long: ~60 machines. */
-const PATIENCE_MS = 2_000;
+/** A list that has not come by then is long: ~30 machines. */
+const PATIENCE_MS = 1_000;
 /** For the next machine an older list is good enough: what was taken meanwhile is noticed when it is claimed. */
 const KEPT_FOR_CLAIMS_MS = 600_000;
 /** Marks a look at what MAAS would hand out; nothing is ever allocated under it. */

@@ -171,7 +171,9 @@ export function isItsTurn({ nodes, observed }: Scene, node: NodeRecord): boolean
   const settled = others.every(({ node: other, situation }) => {
     const joining = other.init || other.token.grantedAt !== undefined;
     if (!joining) return situation.kind !== 'vanished';
-    return situation.kind === 'ready' && situation.node.controlPlane && other.intent.kind === 'keep';
+    // kubeadm marks a node as control plane after its etcd member is promoted; etcd itself confirms it below.
+    const joined = situation.kind === 'ready' || (situation.kind === 'joined' && observed.etcd !== undefined);
+    return joined && situation.node.controlPlane && other.intent.kind === 'keep';
   });
   const first = others.find(
     ({ node: other, situation }) =>

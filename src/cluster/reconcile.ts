@@ -100,6 +100,7 @@ export class ClusterRun {
   /** Subject -> number of the look after which its last step ended. */
   readonly #touched = new Map<string, number>();
   readonly #superseded = new AbortController();
+  readonly #since: number;
   #looks = 0;
   #record: ClusterRecord | undefined;
   #revision = 0;
@@ -115,6 +116,7 @@ export class ClusterRun {
     this.id = id;
     this.#deps = deps;
     this.#log = deps.log.child({ cluster: id });
+    this.#since = deps.clock.now();
     this.#access = new ClusterAccess(deps, deps.clock, deps.site.machineProxyUrl);
   }
 
@@ -218,7 +220,7 @@ export class ClusterRun {
     const soonest = Math.min(...[...this.#rests.values()].map((rest) => rest.until - now), timings.activeMs);
     return {
       kind: 'wait',
-      ms: resting ? timings.restMs : Math.max(0, Math.min(soonest, timings.kubeProbeMs)),
+      ms: resting ? timings.restMs : Math.max(0, Math.min(soonest, this.#probeMs())),
     };
   }
 
@@ -321,7 +323,7 @@ export class ClusterRun {
     const record = this.#mustRecord();
     account.observer.track(this.id, trackedIds(record));
     const maas = observeMaas(record, account.observer);
-    const due = this.#kube === undefined || clock.monotonic() - this.#kube.at >= timings.kubeProbeMs * 0.9;
+    const due = this.#kube === undefined || clock.monotonic() - this.#kube.at >= this.#probeMs() * 0.9;
     if (due && record.stage.kind !== 'deleting' && record.stage.kind !== 'deleted') {
       const answer = await observeKube({
         record,
@@ -334,10 +336,18 @@ export class ClusterRun {
       this.#kube = { answer, at: clock.monotonic() };
     }
     const kube = this.#kube?.answer.view ?? { kind: 'none' as const };
-    const plain = { now: clock.now(), ...maas, kube, etcd: undefined, spares: undefined };
+    const plain = { now: clock.now(), since: this.#since, ...maas, kube, etcd: undefined, spares: undefined };
     const etcd = await this.#observeEtcd(plain, signal);
     const spares = await this.#observeSpares({ ...plain, etcd }, document, account, signal);
     return { ...plain, etcd, spares };
+  }
+
+  /** All wait for the control plane while it comes up, one node after the other. */
+  #probeMs(): number {
+    const { kubeProbeMs, kubeBootProbeMs } = this.#deps.timings;
+    const { nodes, stage } = this.#mustRecord();
+    const coming = nodes.some((node) => node.role === 'control-plane' && node.readyAt === undefined);
+    return coming && stage.kind !== 'deleting' ? Math.min(kubeProbeMs, kubeBootProbeMs) : kubeProbeMs;
   }
 
   /** Asked for only while the control plane's membership is about to change. */
@@ -345,7 +355,7 @@ export class ClusterRun {
     const { clock, timings } = this.#deps;
     const record = this.#mustRecord();
     if (observed.kube.kind !== 'reachable' || !membershipMoves(record)) return undefined;
-    if (this.#etcdView && clock.monotonic() - this.#etcdView.at < timings.kubeProbeMs * 0.9)
+    if (this.#etcdView && clock.monotonic() - this.#etcdView.at < this.#probeMs() * 0.9)
       return this.#etcdView.view;
     let view: EtcdView | undefined;
     try {
@@ -513,7 +523,11 @@ export class ClusterRun {
         return client;
       },
       etcd: () => this.#etcd(observed),
-      saw: (machine) => account.observer.saw(machine),
+      saw: (machine) => {
+        // A machine that was claimed a moment ago: the next step need not wait for MAAS to be read.
+        account.observer.track(this.id, trackedIds(this.#mustRecord()));
+        account.observer.saw(machine);
+      },
       superseded: this.#superseded.signal,
       addressesInUse: () => this.#deps.addressesInUse(this.id),
       quarantine,

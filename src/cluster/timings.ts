@@ -10,6 +10,8 @@ export interface Timings {
   readonly restMs: number;
   /** Least distance between two looks at one cluster's API server while it works. */
   readonly kubeProbeMs: number;
+  /** The same while the control plane comes up: every pause then is one of the whole cluster. */
+  readonly kubeBootProbeMs: number;
   /** One request of a probe. */
   readonly kubeTimeoutMs: number;
   /** From the accepted deploy to Deployed. Longer than MAAS's node_timeout, which normally speaks first. */
@@ -58,6 +60,7 @@ export const DEFAULT_TIMINGS: Timings = {
   activeMs: 10 * SECOND,
   restMs: 60 * SECOND,
   kubeProbeMs: 5 * SECOND,
+  kubeBootProbeMs: SECOND,
   kubeTimeoutMs: 5 * SECOND,
   deployDeadlineMs: 45 * MINUTE,
   initDeadlineMs: 20 * MINUTE,
