@@ -1,6 +1,8 @@
 /** `pcg portal`: the self-hostable portal, API and page. */
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { PcgError } from '../base/errors.ts';
 import { createLog, Secret } from '../base/log.ts';
 import { startPortal } from '../portal/server.ts';
 import type { CliContext } from './context.ts';
@@ -13,6 +15,10 @@ interface PortalOptions {
   readonly port: number;
   readonly store: string;
   readonly publicUrl: string | undefined;
+  readonly tlsCert: string | undefined;
+  readonly tlsKey: string | undefined;
+  readonly tlsCa: string | undefined;
+  readonly kubePort: number | undefined;
   readonly adminEmail: string;
   readonly logLevel: string;
 }
@@ -29,6 +35,17 @@ export function portalCommand(program: Command, context: CliContext): void {
       join(process.cwd(), 'pcg-portal.db'),
     )
     .option('--public-url <url>', 'how users and gateways reach this portal (behind a load balancer)')
+    .option('--tls-cert <path>', 'PEM certificate chain: the portal speaks HTTPS itself (PCG_TLS_CERT)')
+    .option('--tls-key <path>', 'PEM private key of --tls-cert (PCG_TLS_KEY)')
+    .option(
+      '--tls-ca <path>',
+      'PEM CA of an HTTPS address, when it is a private one; kubeconfigs carry it (PCG_TLS_CA)',
+    )
+    .option(
+      '--kube-port <n>',
+      'port of the TLS listener for kubectl that a portal on plain HTTP has; 0 = any free one; default: port + 1 (PCG_KUBE_PORT)',
+      integerOption(0, 65_535),
+    )
     .option('--admin-email <address>', 'first tenant administrator', 'admin@localhost')
     .option('--log-level <level>', 'trace, debug, info, warn, error', 'info')
     .addHelpText(
@@ -44,6 +61,7 @@ export function portalCommand(program: Command, context: CliContext): void {
         store: isPostgres
           ? { kind: 'postgres', url: options.store }
           : { kind: 'sqlite', path: options.store },
+        ...tlsSettings(options, context.environment),
         ...(options.publicUrl === undefined ? {} : { publicUrl: options.publicUrl }),
         admin: { email: options.adminEmail, ...(given === undefined ? {} : { password: new Secret(given) }) },
         clock: context.clock,
@@ -55,6 +73,7 @@ export function portalCommand(program: Command, context: CliContext): void {
           event: 'ready',
           pid: process.pid,
           url: portal.url,
+          kubeUrl: portal.kubeUrl,
           email: options.adminEmail,
           ...(password === undefined ? {} : { password }),
         });
@@ -65,6 +84,44 @@ export function portalCommand(program: Command, context: CliContext): void {
       }
       await untilStopped(context.signal);
     });
+}
+
+function tlsSettings(
+  options: PortalOptions,
+  environment: CliContext['environment'],
+): { tls?: { cert: string; key: string }; caPem?: string; kubePort?: number } {
+  const pem = (given: string | undefined, variable: string): string | undefined => {
+    const path = given ?? environment[variable];
+    return path === undefined || path === '' ? undefined : readPem(path, variable);
+  };
+  const cert = pem(options.tlsCert, 'PCG_TLS_CERT');
+  const key = pem(options.tlsKey, 'PCG_TLS_KEY');
+  const caPem = pem(options.tlsCa, 'PCG_TLS_CA');
+  const kubePort = options.kubePort ?? portFrom(environment['PCG_KUBE_PORT']);
+  if ((cert === undefined) !== (key === undefined))
+    throw new PcgError('BAD_CONFIG', 'a certificate needs its key, and a key its certificate', {
+      field: cert === undefined ? 'tls-cert' : 'tls-key',
+      fix: 'Give both --tls-cert and --tls-key, or neither.',
+    });
+  return {
+    ...(cert === undefined || key === undefined ? {} : { tls: { cert, key } }),
+    ...(caPem === undefined ? {} : { caPem }),
+    ...(kubePort === undefined ? {} : { kubePort }),
+  };
+}
+
+function portFrom(text: string | undefined): number | undefined {
+  if (text === undefined || text === '') return undefined;
+  if (/^\d{1,5}$/.test(text) && Number(text) <= 65_535) return Number(text);
+  throw new PcgError('BAD_CONFIG', `PCG_KUBE_PORT is "${text}", not a port`, { field: 'PCG_KUBE_PORT' });
+}
+
+function readPem(path: string, field: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new PcgError('BAD_CONFIG', `cannot read ${path}`, { field, cause });
+  }
 }
 
 /** Resolves when the stop signal comes. */

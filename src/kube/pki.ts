@@ -153,7 +153,8 @@ function readCertificate(pem: string): X509Certificate {
   }
 }
 
-async function createCa(options: {
+/** A self-signed CA that may sign leaves only. */
+export async function createCa(options: {
   commonName: string;
   algorithm: KeyAlgorithm;
   nowMs: number;

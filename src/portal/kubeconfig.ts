@@ -8,7 +8,13 @@ import type { Caller } from './auth.ts';
 import type { Portal } from './portal.ts';
 import type { ClustersTable } from './store/schema.ts';
 
-export async function renderKubeconfig(portal: Portal, row: ClustersTable, caller: Caller): Promise<string> {
+/** `host`: the Host header of the request, for a portal that does not know its own name. */
+export async function renderKubeconfig(
+  portal: Portal,
+  row: ClustersTable,
+  caller: Caller,
+  host: string,
+): Promise<string> {
   if (row.deleted_at !== null) throw new PcgError('CONFLICT', 'the cluster is deleted');
   const issued = await portal.auth.issue(caller.userId, {
     kind: 'kubeconfig',
@@ -16,15 +22,19 @@ export async function renderKubeconfig(portal: Portal, row: ClustersTable, calle
     scope: `kube:${row.id}`,
     ttlMs: portal.limits.kubeconfigTtlMs,
   });
-  const token = issued.token.reveal();
-  const base = `${portal.publicUrl}/k8s/clusters/${row.id}`;
-  // Over plain HTTP kubectl leaves credentials out; on a trial machine the token travels in the path.
-  const server = base.startsWith('https:') ? base : `${base}/with-token/${token}`;
+  const { url, caPem, serverName } = portal.kubeAccess(host);
+  const cluster = {
+    server: `${url}/k8s/clusters/${row.id}`,
+    ...(caPem === undefined
+      ? {}
+      : { 'certificate-authority-data': Buffer.from(caPem, 'utf8').toString('base64') }),
+    ...(serverName === undefined ? {} : { 'tls-server-name': serverName }),
+  };
   return stringify({
     apiVersion: 'v1',
     kind: 'Config',
-    clusters: [{ name: row.name, cluster: { server } }],
-    users: [{ name: caller.email, user: { token } }],
+    clusters: [{ name: row.name, cluster }],
+    users: [{ name: caller.email, user: { token: issued.token.reveal() } }],
     contexts: [{ name: row.name, context: { cluster: row.name, user: caller.email } }],
     'current-context': row.name,
   });

@@ -5,6 +5,7 @@ import type { Identity } from '../tunnel/identity.ts';
 import type { Auth } from './auth.ts';
 import type { Changes } from './changes.ts';
 import type { PortalLimits } from './limits.ts';
+import type { KubeAccess } from './kube-listener.ts';
 import type { GatewayLinks } from './links.ts';
 import type { PortalMetrics } from './metrics.ts';
 import type { PortalDb } from './store/schema.ts';
@@ -23,6 +24,8 @@ export interface Portal {
   readonly knowsItsUrl: boolean;
   /** As users and gateways reach it, without a trailing slash. */
   readonly publicUrl: string;
+  /** Where a kubeconfig points that was asked for at `Host: host`. */
+  readonly kubeAccess: (host: string) => KubeAccess;
   /** Where gateways dial. */
   readonly tunnelUrl: string;
 }

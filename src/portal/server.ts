@@ -15,6 +15,7 @@ import { createApp } from './api/routes.ts';
 import { Auth } from './auth.ts';
 import { Changes } from './changes.ts';
 import { loadIdentity } from './identity.ts';
+import { type KubeListener, openKubeListener } from './kube-listener.ts';
 import { DEFAULT_LIMITS, type PortalLimits } from './limits.ts';
 import { createMetrics } from './metrics.ts';
 import type { Portal } from './portal.ts';
@@ -30,6 +31,10 @@ export interface PortalOptions {
   /** 0 = any free port. */
   readonly port: number;
   readonly tls?: { readonly cert: string; readonly key: string };
+  /** Of the portal's https address, when it is not a public one: kubeconfigs carry it. */
+  readonly caPem?: string;
+  /** Of the TLS listener for kubectl that a portal on plain HTTP has; 0 = any free port; default: `port` + 1. */
+  readonly kubePort?: number;
   readonly store: StoreOptions;
   /** As users and gateways reach it; default: host and port of the listener. */
   readonly publicUrl?: string;
@@ -46,6 +51,8 @@ export interface PortalOptions {
 export interface RunningPortal extends AsyncDisposable {
   readonly url: string;
   readonly tunnelUrl: string;
+  /** Base of the addresses in kubeconfigs. */
+  readonly kubeUrl: string;
   readonly generatedPassword: Secret | undefined;
 }
 
@@ -55,6 +62,15 @@ const TCP_KEEP_ALIVE_MS = 30_000;
 const KEEP_ALIVE_MS = 72_000;
 /** Longer than the usual 16 KiB: kubectl may send long tokens and many SPDY headers. */
 const MAX_HEADER_BYTES = 32 * 1024;
+const SERVER_SETTINGS = {
+  keepAliveTimeout: KEEP_ALIVE_MS,
+  headersTimeout: HEADERS_TIMEOUT_MS,
+  requestTimeout: 0,
+  // Upgraded connections may be silent for hours; a vanished peer is noticed all the same.
+  keepAlive: true,
+  keepAliveInitialDelay: TCP_KEEP_ALIVE_MS,
+  maxHeaderSize: MAX_HEADER_BYTES,
+} as const;
 
 export async function startPortal(options: PortalOptions): Promise<RunningPortal> {
   await using stack = new AsyncDisposableStack();
@@ -80,6 +96,7 @@ export async function startPortal(options: PortalOptions): Promise<RunningPortal
     metrics,
     trustProxy: options.trustProxy ?? false,
   });
+  let kube: KubeListener | undefined;
   const portal: Portal = {
     db,
     clock,
@@ -94,6 +111,11 @@ export async function startPortal(options: PortalOptions): Promise<RunningPortal
     get publicUrl() {
       return address.url;
     },
+    kubeAccess: (host) =>
+      kube?.access(host) ?? {
+        url: address.url,
+        ...(options.caPem === undefined ? {} : { caPem: options.caPem }),
+      },
     get tunnelUrl() {
       return `${address.url.replace(/^http/, 'ws')}${TUNNEL_PATH}`;
     },
@@ -104,20 +126,11 @@ export async function startPortal(options: PortalOptions): Promise<RunningPortal
   const page = options.page === false ? undefined : await findPage(log);
   const raw = new Set<Duplex>();
   const serverFactory = (listener: RequestListener): Server => {
-    const settings = {
-      keepAliveTimeout: KEEP_ALIVE_MS,
-      headersTimeout: HEADERS_TIMEOUT_MS,
-      requestTimeout: 0,
-      // Upgraded connections may be silent for hours; a vanished peer is noticed all the same.
-      keepAlive: true,
-      keepAliveInitialDelay: TCP_KEEP_ALIVE_MS,
-      maxHeaderSize: MAX_HEADER_BYTES,
-    };
     const handle: RequestListener = (request, response) =>
       isProxied(request.url) ? proxies.request(request, response) : listener(request, response);
     const server = options.tls
-      ? (https.createServer({ ...settings, ...options.tls }, handle) as unknown as Server)
-      : http.createServer(settings, handle);
+      ? (https.createServer({ ...SERVER_SETTINGS, ...options.tls }, handle) as unknown as Server)
+      : http.createServer(SERVER_SETTINGS, handle);
     server.on('upgrade', (request, socket, head) => {
       raw.add(socket);
       // Node gives the socket away without a listener: a reset would end the process.
@@ -149,6 +162,18 @@ export async function startPortal(options: PortalOptions): Promise<RunningPortal
   const shownHost = options.host.includes(':') ? `[${options.host}]` : options.host;
   if (address.url === '') address.url = `${scheme}://${shownHost}:${port}`;
 
+  if (!address.url.startsWith('https:')) {
+    kube = stack.use(
+      await openKubeListener({
+        portal,
+        proxies,
+        host: options.host,
+        port: options.kubePort ?? { near: options.port },
+        settings: SERVER_SETTINGS,
+      }),
+    );
+  }
+
   const sweeping = sweepForever(portal, stop.signal);
   stack.defer(async () => {
     stop.abort(new PcgError('CANCELLED', 'the portal stops'));
@@ -159,6 +184,7 @@ export async function startPortal(options: PortalOptions): Promise<RunningPortal
   return {
     url: portal.publicUrl,
     tunnelUrl: portal.tunnelUrl,
+    kubeUrl: portal.kubeAccess(new URL(portal.publicUrl).host).url,
     generatedPassword,
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   };

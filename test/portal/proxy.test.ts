@@ -3,6 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import http from 'node:http';
 import net from 'node:net';
 import { describe, expect, it } from 'vitest';
+import { Agent, request as undiciRequest } from 'undici';
 import { parse } from 'yaml';
 import { openOf } from '../../src/tunnel/http.ts';
 import { connectGateway, type FakeGateway } from '../support/fake-gateway.ts';
@@ -183,11 +184,21 @@ describe('who may pass', () => {
     s.gateway.target(`kube:${s.id}`, (_request, response) => response.end('{}'));
     const text = (await s.portal.call('GET', `/api/v1/clusters/${s.id}/kubeconfig`)).body;
     const config = parse(text);
-    // Plain HTTP: kubectl would not send the token, so it is in the path.
-    const { server } = config.clusters[0].cluster;
-    expect(server).toBe(`${s.base}/with-token/${config.users[0].user.token}`);
-    expect((await fetch(`${server}/version`)).status).toBe(200);
-    expect((await fetch(`${server}x/version`)).status).toBe(401);
+    // Plain HTTP: kubectl would not send the token, so its kubeconfig points to the TLS listener.
+    const { server, 'certificate-authority-data': authority } = config.clusters[0].cluster;
+    expect(server).toMatch(new RegExp(`^https://127\\.0\\.0\\.1:\\d+/k8s/clusters/${s.id}$`));
+    const token = config.users[0].user.token as string;
+    await using stack = new AsyncDisposableStack();
+    const trusting = new Agent({ connect: { ca: Buffer.from(authority, 'base64').toString() } });
+    stack.defer(() => trusting.destroy());
+    const overTls = (path: string, authorization?: string) =>
+      undiciRequest(`${server}${path}`, {
+        dispatcher: trusting,
+        headers: authorization === undefined ? {} : { authorization },
+      }).then(async ({ statusCode, body }) => ({ statusCode, body: await body.text() }));
+    expect((await overTls('/version', `Bearer ${token}`)).statusCode).toBe(200);
+    expect((await overTls('/version')).statusCode).toBe(401);
+    expect((await overTls('/../../../api/v1/health', `Bearer ${token}`)).statusCode).toBe(404);
     expect(text).not.toContain('client-key');
     const who = { authorization: `Bearer ${config.users[0].user.token}` };
     expect((await fetch(`${s.base}/version`, { headers: who })).status).toBe(200);

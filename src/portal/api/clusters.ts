@@ -243,7 +243,7 @@ export function clusterRoutes(app: App, portal: Portal): void {
     },
     async (request, reply) => {
       const row = await clusterRow(portal, request.params.id);
-      const text = await renderKubeconfig(portal, row, callerOf(request));
+      const text = await renderKubeconfig(portal, row, callerOf(request), request.host);
       return reply
         .header('cache-control', 'no-store')
         .header('content-disposition', `attachment; filename="${row.name}.kubeconfig"`)

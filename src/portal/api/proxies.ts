@@ -14,8 +14,7 @@ import { httpStatus } from '../problem-reply.ts';
 import { bearerOf, principalOf } from '../request-guard.ts';
 import { type ProxyRoute, proxyRequest, proxyUpgrade } from '../stream-proxy.ts';
 
-const PREFIX =
-  /^\/(k8s\/clusters|maas\/accounts)\/([a-z][a-z0-9-]{2,40})(?:\/with-token\/(pcgt_[\w-]{20,80}))?(\/[^#]*|\?[^#]*|)$/;
+const PREFIX = /^\/(k8s\/clusters|maas\/accounts)\/([a-z][a-z0-9-]{2,40})(\/[^#]*|\?[^#]*|)$/;
 
 export function isProxied(url: string | undefined): boolean {
   return url !== undefined && (url.startsWith('/k8s/') || url.startsWith('/maas/'));
@@ -65,11 +64,10 @@ export function createProxies(portal: Portal): Proxies {
 }
 
 async function resolve(portal: Portal, request: IncomingMessage): Promise<ProxyRoute> {
-  const [, kind, id, inPath, rest] = PREFIX.exec(request.url ?? '') ?? [];
+  const [, kind, id, rest] = PREFIX.exec(request.url ?? '') ?? [];
   if (kind === undefined || id === undefined)
     throw new PcgError('NOT_FOUND', 'there is nothing at this path');
-  // kubectl sends no token over plain HTTP: there, and only there, its kubeconfig carries it in the path.
-  const token = bearerOf(request.headers) ?? (portal.publicUrl.startsWith('http:') ? inPath : undefined);
+  const token = bearerOf(request.headers);
   const caller = token === undefined ? undefined : await portal.auth.authenticate(token);
   if (!caller)
     throw new PcgError('UNAUTHENTICATED', 'the token is unknown or has expired', {
