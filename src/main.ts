@@ -7,6 +7,7 @@ import { Command, CommanderError } from 'commander';
 import { systemClock } from './base/clock.ts';
 import { type CliContext, formatError } from './cli/context.ts';
 import { exitCodeOf, SignalError } from './cli/exit-codes.ts';
+import { holdLifeline } from './cli/lifeline.ts';
 
 type Register = (program: Command, context: CliContext) => void;
 
@@ -40,6 +41,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     stop.abort(new SignalError(signal));
   });
 }
+holdLifeline(process.env, systemClock, () => stop.abort(new SignalError('SIGTERM')));
 // A reader that went away (`pcg ... | head`) is no failure of ours.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;

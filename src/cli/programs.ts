@@ -1,6 +1,7 @@
 /**
  * Child processes of the demo: the same `pcg` with another command. A program says on its first stdout line
- * (JSON) that it is up and where; its log goes to a file. Stopping is SIGTERM first, SIGKILL after a grace.
+ * (JSON) that it is up and where; its log goes to a file. Stopping is SIGTERM first, SIGKILL after a grace;
+ * a child that loses its parent stops by itself (lifeline.ts).
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { appendFileSync, closeSync, mkdirSync, openSync } from 'node:fs';
@@ -10,6 +11,7 @@ import { fileURLToPath } from 'node:url';
 import type { Clock } from '../base/clock.ts';
 import { withDeadline } from '../base/clock.ts';
 import { PcgError } from '../base/errors.ts';
+import { LIFELINE_VARIABLE } from './lifeline.ts';
 
 /** A program that is not up by then never will be. */
 const START_TIMEOUT_MS = 20_000;
@@ -43,8 +45,8 @@ export async function startProgram(options: ProgramOptions): Promise<Program> {
   mkdirSync(dirname(options.logFile), { recursive: true, mode: 0o700 });
   const log = openSync(options.logFile, 'a', 0o600);
   const child = spawn(process.execPath, [ENTRY, ...options.args], {
-    env: { ...options.environment },
-    stdio: ['ignore', 'pipe', log],
+    env: { ...options.environment, [LIFELINE_VARIABLE]: 'stdin' },
+    stdio: ['pipe', 'pipe', log],
     // An own process group: Ctrl-C reaches the demo only, which stops its children in order.
     detached: true,
   });

@@ -1,0 +1,100 @@
+/** However the demo ends, at whatever moment: no process of it stays behind. */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { systemClock } from '../../src/base/clock.ts';
+
+const ENTRY = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+/** A child's own grace (8 s) and a busy machine. */
+const END_WITHIN_MS = 15_000;
+
+/** Every process that was started with this mark in its environment (Linux keeps it readable). */
+function processesOf(mark: string): string[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/environ`, 'utf8').includes(mark);
+      } catch {
+        return false; // gone meanwhile
+      }
+    });
+}
+
+async function noneLeft(mark: string): Promise<string[]> {
+  const deadline = performance.now() + END_WITHIN_MS;
+  for (;;) {
+    const left = processesOf(mark);
+    if (left.length === 0 || performance.now() > deadline) return left;
+    await systemClock.sleep(50);
+  }
+}
+
+/** A demo that runs until it has come to `moment`: milliseconds, or the first line that names these words. */
+async function demoUntil(moment: number | RegExp, directory: string) {
+  const mark = `PCG_TEST_MARK=${directory}`;
+  const child = spawn(process.execPath, [ENTRY, 'demo', '--json', '--state-dir', directory], {
+    env: { ...process.env, PCG_TEST_MARK: directory },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let text = '';
+  const closed = new Promise<number | null>((resolve) => void child.once('close', resolve));
+  const reached = new Promise<void>((resolve, reject) => {
+    child.stdout.on('data', (chunk) => {
+      text += String(chunk);
+      if (moment instanceof RegExp && moment.test(text)) resolve();
+    });
+    child.stderr.resume();
+    void closed.then((code) => reject(new Error(`the demo ended early with ${String(code)}\n${text}`)));
+    if (typeof moment === 'number') void systemClock.sleep(moment).then(resolve);
+  });
+  reached.catch(() => {});
+  await reached;
+  return { child, closed, mark };
+}
+
+async function inDirectory(work: (directory: string) => Promise<void>): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), 'pcg-demo-end-'));
+  try {
+    await work(directory);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+const MOMENTS: [string, number | RegExp][] = [
+  ['at once', 250],
+  ['while the simulator starts', 600],
+  ['while the portal starts', /"name":"simulator"/],
+  ['while the agent is paired', /"event":"portal"/],
+  ['while the agent starts', /"event":"paired"/],
+  ['while machines are allocated', /MachineAllocated/],
+  ['when the cluster runs', /"event":"running"/],
+];
+
+describe('the end of the demo', () => {
+  it.each(MOMENTS)('Ctrl-C %s leaves no process', { timeout: 90_000 }, (_title, moment) =>
+    inDirectory(async (directory) => {
+      const { child, closed, mark } = await demoUntil(moment, directory);
+      child.kill('SIGINT');
+      const code = await closed;
+      expect(await noneLeft(mark)).toEqual([]);
+      // It ran until Ctrl-C as it said, or it was interrupted (at once: before anything listens).
+      expect([0, 130, null]).toContain(code);
+    }),
+  );
+
+  it.each([MOMENTS[2], MOMENTS[4], MOMENTS[6]] as typeof MOMENTS)(
+    'kill -9 %s leaves no process',
+    { timeout: 90_000 },
+    (_title, moment) =>
+      inDirectory(async (directory) => {
+        const { child, mark } = await demoUntil(moment, directory);
+        child.kill('SIGKILL');
+        expect(await noneLeft(mark)).toEqual([]);
+      }),
+  );
+});
