@@ -133,13 +133,13 @@ export function buildRequest(exchange: Exchange, fill: Fill): Buffer {
       .replaceAll('<consumer>', key.consumer)
       .replaceAll('<token>', key.key)
       .replaceAll('<secret>', key.secret);
-    out = out.replace(/oauth_nonce="([^"]*)"/, (_all, nonce: string) => {
+    out = out.replace(/oauth_nonce=("?)([^",&\s]*)\1/, (_all, quote: string, nonce: string) => {
       const run = fill.keepNonces;
-      if (run === undefined) return `oauth_nonce="${randomUUID()}"`;
+      if (run === undefined) return `oauth_nonce=${quote}${randomUUID()}${quote}`;
       // Of the same length, and as different from each other as before: their starts differ.
-      const marked =
-        nonce.slice(0, 4) + run.slice(0, Math.max(0, nonce.length - 4)) + nonce.slice(4 + run.length);
-      return `oauth_nonce="${nonce.startsWith('%') ? nonce : marked}"`;
+      const head = /^(?:%[0-9A-F]{2})+|^.{0,4}/.exec(nonce)?.[0] ?? '';
+      const rest = nonce.slice(head.length);
+      return `oauth_nonce=${quote}${head}${run.slice(0, rest.length)}${rest.slice(run.length)}${quote}`;
     });
     return shiftTimestamps(out, recordedAtS, fill.nowS);
   };
