@@ -1,4 +1,4 @@
-/** Asks the agent on this host over its unix socket. No agent there is a coded error, not a stack trace. */
+/** Asks the agent on this host over its unix socket; an answer that is not JSON is text. No agent there is a coded error, not a stack trace. */
 import { Client } from 'undici';
 import { PcgError } from '../base/errors.ts';
 import { ProblemDetailsSchema } from '../contract/errors.ts';
@@ -23,7 +23,10 @@ export async function askAgent(
         : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
     });
     const text = await answer.body.text();
-    if (answer.statusCode < 400) return text === '' ? undefined : (JSON.parse(text) as unknown);
+    if (answer.statusCode < 400) {
+      const isJson = String(answer.headers['content-type'] ?? '').includes('json');
+      return text === '' ? undefined : isJson ? (JSON.parse(text) as unknown) : text;
+    }
     const { code, message, field, fix, retryable, details } = ProblemDetailsSchema.parse(JSON.parse(text));
     throw new PcgError(code, message, { field, fix, retryable, details });
   } catch (error) {

@@ -131,6 +131,23 @@ export function clustersCommand(program: Command, context: CliContext): void {
   });
   withSocket(
     clusters
+      .command('kubeconfig <cluster>')
+      .description(
+        'Print a break-glass kubeconfig: for 24 hours administrator, directly in this site, without portal.',
+      ),
+  ).action(async (wanted: string, flags: SocketFlags) => {
+    const socket = agentSocket(context, flags);
+    const list = z
+      .array(LocalClusterSchema)
+      .parse(await askAgent(socket, 'GET', '/v1/clusters', context.signal));
+    const id = list.find((cluster) => cluster.name === wanted)?.id ?? wanted;
+    const path = `/v1/clusters/${encodeURIComponent(id)}/kubeconfig`;
+    const kubeconfig = z.string().parse(await askAgent(socket, 'GET', path, context.signal));
+    if (context.json) context.event({ cluster: id, kubeconfig });
+    else context.out(kubeconfig.trimEnd());
+  });
+  withSocket(
+    clusters
       .command('events [cluster]')
       .description('Print events, oldest first.')
       .option('-f, --follow', 'keep printing new ones')

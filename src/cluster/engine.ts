@@ -269,12 +269,14 @@ class Engine implements ClusterEngine {
       nowMs: this.#options.clock.now(),
       validityMs: BREAK_GLASS_MS,
     });
+    const { machineProxyUrl } = this.#options.site;
     return renderKubeconfig({
       clusterName: record.name,
       user: 'break-glass',
       server: `https://${endpoint.host}:${endpoint.port}`,
       caPem: record.pki.ca.certPem,
       credential,
+      ...(machineProxyUrl === undefined ? {} : { proxyUrl: machineProxyUrl }),
     });
   }
 
