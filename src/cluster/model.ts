@@ -148,6 +148,10 @@ export interface ClusterRecord {
   readonly stage: Stage;
   readonly pki?: ClusterPki;
   readonly endpoint: EndpointRecord;
+  /** MAAS was asked for machines of an earlier life of this cluster and knew none. */
+  readonly originCheckedAt?: number;
+  /** The same when everything had been released. */
+  readonly strayCheckedAt?: number;
   readonly placementCheckedAt?: number;
   readonly initializedAt?: number;
   readonly rightsGrantedAt?: number;

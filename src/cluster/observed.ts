@@ -52,6 +52,8 @@ export interface Reading {
 export interface Observed {
   /** Wall clock, milliseconds. */
   readonly now: number;
+  /** When this process began to look after the cluster; wall clock, milliseconds. */
+  readonly since: number;
   /** MAAS answers; false: machine states are what they were, and may be shown as Unknown. */
   readonly maasUp: boolean;
   /** By system id; only machines that this cluster's record names and that have been read. */

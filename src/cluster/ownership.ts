@@ -20,6 +20,7 @@ export const ANNOTATION = {
   pool: 'pcg-pool',
   role: 'pcg-role',
   operation: 'pcg-operation',
+  endpoint: 'pcg-endpoint',
 } as const;
 
 /** `<gateway>.<cluster>.<node>.<operation>`: none of the parts may hold a dot (ids and labels do not). */
@@ -36,7 +37,7 @@ export function parseAgentName(text: string): Stamp | undefined {
 
 export function annotations(
   stamp: Stamp,
-  extra: { clusterName: string; pool: string; role: string },
+  extra: { clusterName: string; pool: string; role: string; endpoint?: string | undefined },
 ): Record<string, string> {
   return {
     [ANNOTATION.gateway]: stamp.gateway,
@@ -46,6 +47,7 @@ export function annotations(
     [ANNOTATION.pool]: extra.pool,
     [ANNOTATION.role]: extra.role,
     [ANNOTATION.operation]: stamp.operation,
+    ...(extra.endpoint === undefined ? {} : { [ANNOTATION.endpoint]: extra.endpoint }),
   };
 }
 

@@ -22,5 +22,7 @@ export function planDelete({ document, record, nodes }: Scene): Step[] {
   if (steps.length > 0) return steps;
   if (record.endpoint.kind !== 'none' && record.endpoint.kind !== 'released')
     return [{ kind: 'release-endpoint' }];
+  // Whatever a lost record, a lost reply or a person left under this cluster's stamp goes too.
+  if (record.strayCheckedAt === undefined) return [{ kind: 'release-strays' }];
   return [{ kind: 'finish-delete' }];
 }

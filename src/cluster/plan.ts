@@ -40,8 +40,10 @@ export function plan(input: PlanInput): Step[] {
   if (document.intent.kind !== 'present' || record.stage.kind === 'deleting') return planDelete(scene);
   const actions = planActions(scene);
   if (actions.length > 0) return actions;
-  if (record.pki === undefined) return [{ kind: 'prepare' }];
-  if (record.placementCheckedAt === undefined) return [{ kind: 'check-placement' }];
+  const origin: Step[] = isOriginKnown(scene) ? [] : [{ kind: 'check-origin' }];
+  if (record.pki === undefined) return [{ kind: 'prepare' }, ...origin];
+  if (record.placementCheckedAt === undefined) return [{ kind: 'check-placement' }, ...origin];
+  if (origin.length > 0) return origin;
   if (endpointAddress(record.endpoint) === undefined) return [{ kind: 'reserve-endpoint' }];
   return [
     ...planPools(scene),
@@ -55,6 +57,14 @@ export function plan(input: PlanInput): Step[] {
     ...planPolicies(scene),
     ...planSettle(scene),
   ];
+}
+
+/**
+ * A state directory that was lost or restored knows less than MAAS does. Until the control plane answers nothing
+ * tells us that it exists already, so each process asks MAAS once before it builds anything.
+ */
+function isOriginKnown({ record, observed }: Scene): boolean {
+  return record.initializedAt !== undefined || (record.originCheckedAt ?? -1) >= observed.since;
 }
 
 export function sceneOf(input: PlanInput): Scene {

@@ -5,12 +5,13 @@
  */
 import type { ProblemDetails } from '../contract/errors.ts';
 import type { RemovalReason } from './model.ts';
-import type { Stamp } from './ownership.ts';
 
 export type Step =
   // ---- the cluster as a whole ----
   /** Keys and certificates. */
   | { readonly kind: 'prepare' }
+  /** No machine of an earlier life of this cluster may exist that the record does not know. */
+  | { readonly kind: 'check-origin' }
   /** Validate against the site: zones, pools, image, ranges, and enough machines. */
   | { readonly kind: 'check-placement' }
   | { readonly kind: 'reserve-endpoint' }
@@ -55,7 +56,8 @@ export type Step =
   | { readonly kind: 'forget-node'; readonly node: string }
   // ---- the end ----
   | { readonly kind: 'begin-delete'; readonly reason: 'delete' | 'abort' | 'force' }
-  | { readonly kind: 'release-stray'; readonly systemId: string; readonly stamp: Stamp }
+  /** Machines that carry this cluster's stamp and that no node knows. */
+  | { readonly kind: 'release-strays' }
   | { readonly kind: 'release-endpoint' }
   | { readonly kind: 'finish-delete' }
   | { readonly kind: 'force-delete' };
@@ -67,7 +69,7 @@ export function subjectOf(step: Step): string {
   if ('node' in step) return `node/${step.node}`;
   if (step.kind === 'apply-pack') return `pack/${step.pack}`;
   if (step.kind === 'run-policy') return `policy/${step.policy}`;
-  if (step.kind === 'release-stray') return `machine/${step.systemId}`;
+  if (step.kind === 'check-origin') return 'origin';
   return 'cluster';
 }
 
@@ -87,7 +89,7 @@ const UNINTERRUPTED: ReadonlySet<StepKind> = new Set<StepKind>([
   'add-nodes',
   'begin-delete',
   'release',
-  'release-stray',
+  'release-strays',
   'release-endpoint',
   'finish-delete',
   'force-delete',

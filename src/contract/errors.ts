@@ -315,6 +315,12 @@ export const ERROR_CODES = {
     'A PodDisruptionBudget blocks eviction; scale the workload or relax the budget.',
   ),
   VERSION_SKEW: entry(2, 400, 'user', 'Upgrade one minor version at a time and never downgrade.'),
+  CLUSTER_STATE_LOST: entry(
+    9,
+    409,
+    'user',
+    "Restore the gateway's state directory. If it is gone, delete the cluster: the machines that carry its stamp are released.",
+  ),
   CLUSTER_NOT_DELETABLE: entry(9, 409, 'user', 'While a cluster is being provisioned, use Abort.'),
   FORCE_DELETE_TOO_EARLY: entry(9, 409, 'user', 'Force delete opens 15 minutes after Delete.'),
   CLUSTER_NAME_TAKEN: entry(9, 409, 'user', 'Choose another name.'),

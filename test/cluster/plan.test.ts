@@ -456,10 +456,10 @@ describe('delete', () => {
     expect(
       kinds(plan(scene({ 'w-3': { shape: 'unclaimed' } }, { document: { intent }, record: deleting }))),
     ).toEqual(['release-endpoint']);
+    const bare = { ...deleting, endpoint: { kind: 'released' as const } };
+    expect(kinds(plan(scene({}, { document: { intent }, record: bare })))).toEqual(['release-strays']);
     expect(
-      kinds(
-        plan(scene({}, { document: { intent }, record: { ...deleting, endpoint: { kind: 'released' } } })),
-      ),
+      kinds(plan(scene({}, { document: { intent }, record: { ...bare, strayCheckedAt: NOW } }))),
     ).toEqual(['finish-delete']);
   });
 });

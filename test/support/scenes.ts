@@ -123,6 +123,7 @@ export function scene(
         now: NOW - 60 * MINUTE,
       }),
       pki: {} as never,
+      originCheckedAt: NOW,
       placementCheckedAt: NOW,
       endpoint: { kind: 'vip', host: '10.20.0.200', port: 6443, subnetCidr: '10.20.0.0/24' },
       rightsGrantedAt: NOW,
@@ -144,6 +145,7 @@ export function scene(
     },
     observed: {
       now: NOW,
+      since: 0,
       maasUp: true,
       machines,
       bootstrapFailures: new Map(),

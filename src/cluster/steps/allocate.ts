@@ -9,7 +9,15 @@ import type { Machine } from '../../maas/client.ts';
 import type { StepContext, StepOutcome } from '../context.ts';
 import { DONE } from '../context.ts';
 import { explainPlacement } from '../explain.ts';
-import { type Claim, type ClusterRecord, findNode, finishTask, type NodeRecord, withNode } from '../model.ts';
+import {
+  type Claim,
+  type ClusterRecord,
+  endpointAddress,
+  findNode,
+  finishTask,
+  type NodeRecord,
+  withNode,
+} from '../model.ts';
 import { operationId } from '../names.ts';
 import { agentName, annotations, type Stamp, verifyOwnership } from '../ownership.ts';
 import { mismatches, type PlacementContext } from '../placement.ts';
@@ -136,6 +144,7 @@ async function hold(
     clusterName: context.document.spec.name,
     pool: node.pool,
     role: node.role,
+    endpoint: endpointAddress(context.record().endpoint)?.host,
   });
   await context.maas.machines.setAnnotations(machine.systemId, marks, signal);
   const now = context.clock.now();

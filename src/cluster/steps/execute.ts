@@ -13,7 +13,8 @@ import { abortDeploy, failNode } from './fail-node.ts';
 import { adjustNode, applyPack, grantRights, grantToken, revokeToken } from './kubernetes.ts';
 import { cordonNode, deleteNodeObject, forgetNode } from './leave.ts';
 import { addNodes, checkPlacement, electInit, prepare, removeNodes } from './prepare.ts';
-import { release, releaseStray, settleClaim } from './release.ts';
+import { checkOrigin, releaseStrays } from './strays.ts';
+import { release, settleClaim } from './release.ts';
 import { acknowledgeAction, settle } from './settle.ts';
 import { powerCycle } from './power-cycle.ts';
 import { prepareUpgrade, upgradeKubeProxy } from './upgrade.ts';
@@ -23,6 +24,7 @@ type Executor<S> = (step: S, context: StepContext, signal: AbortSignal) => Promi
 
 const EXECUTORS: { readonly [K in StepKind]: Executor<Extract<Step, { kind: K }>> } = {
   prepare: (_step, context) => prepare(context),
+  'check-origin': (_step, context, signal) => checkOrigin(context, signal),
   'check-placement': (_step, context, signal) => checkPlacement(context, signal),
   'reserve-endpoint': (_step, context, signal) =>
     context.account.candidates.exclusive(() => reserveEndpoint(context, signal)),
@@ -53,7 +55,7 @@ const EXECUTORS: { readonly [K in StepKind]: Executor<Extract<Step, { kind: K }>
   'delete-node-object': deleteNodeObject,
   'forget-node': forgetNode,
   'begin-delete': beginDelete,
-  'release-stray': releaseStray,
+  'release-strays': (_step, context, signal) => releaseStrays(context, signal),
   'release-endpoint': (_step, context, signal) => releaseEndpoint(context, signal),
   'finish-delete': (_step, context) => finishDelete(context),
   'force-delete': (_step, context, signal) => forceDelete(context, signal),

@@ -7,14 +7,14 @@ import type { Machine } from '../../maas/client.ts';
 import { DONE, type StepContext, type StepOutcome } from '../context.ts';
 import { released } from '../milestones.ts';
 import { type Claim, findNode, type NodeRecord, startTask, withNode } from '../model.ts';
-import { type Stamp, verifyOwnership } from '../ownership.ts';
+import { verifyOwnership } from '../ownership.ts';
 import { annotations } from '../ownership.ts';
 import { recoverClaim } from './allocate.ts';
 
 type Held = Extract<Claim, { kind: 'held' | 'releasing' }>;
 
 /** MAAS is already at it; calling again would only be refused. */
-const UNDER_WAY: ReadonlySet<string> = new Set(['releasing', 'disk_erasing']);
+export const UNDER_WAY: ReadonlySet<string> = new Set(['releasing', 'disk_erasing']);
 /** A release failed on MAAS's side; the next attempt starts anew. */
 const FAILED: ReadonlySet<string> = new Set(['failed_releasing', 'failed_disk_erasing']);
 
@@ -150,23 +150,6 @@ export async function settleClaim(
   if (leftMs > 0) return { kind: 'later', waitingFor: 'an unanswered allocation to settle', afterMs: leftMs };
   await context.commit((record) =>
     withNode(record, node.name, (current) => ({ ...current, claim: { kind: 'none' } })),
-  );
-  return DONE;
-}
-
-/** A machine that carries this cluster's stamp and that no node knows. */
-export async function releaseStray(
-  step: { systemId: string; stamp: Stamp },
-  context: StepContext,
-  signal: AbortSignal,
-): Promise<StepOutcome> {
-  const owned = await verifyOwnership(context.maas, step.systemId, step.stamp, signal);
-  if (owned.kind === 'not-ours' || UNDER_WAY.has(owned.machine.status)) return DONE;
-  const erase = context.document.spec.policies.erase.mode;
-  await context.maas.machines.release(
-    step.systemId,
-    { erase, comment: 'pcg: stray machine of a deleted cluster' },
-    signal,
   );
   return DONE;
 }

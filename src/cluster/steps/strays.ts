@@ -1,0 +1,83 @@
+/**
+ * Machines in MAAS that carry this cluster's stamp although its record does not know them: the state directory was
+ * lost or restored. Nothing is built beside them, since a cluster may run on them; a delete takes them along.
+ */
+import { PcgError } from '../../base/errors.ts';
+import type { Machine } from '../../maas/client.ts';
+import { DONE, type StepContext, type StepOutcome } from '../context.ts';
+import { heldSystemId } from '../model.ts';
+import { ANNOTATION, stampedFor, stampOf, verifyOwnership } from '../ownership.ts';
+import { UNDER_WAY } from './release.ts';
+
+/** Machines named in an error; the orphan list shows all. */
+const NAMED = 20;
+
+export async function checkOrigin(context: StepContext, signal: AbortSignal): Promise<StepOutcome> {
+  const strays = (await findStrays(context, signal)).filter(({ status }) => !UNDER_WAY.has(status));
+  if (strays.length > 0)
+    throw new PcgError(
+      'CLUSTER_STATE_LOST',
+      `${strays.length} machines in MAAS belong to ${context.record().name}, and this gateway has no record of them`,
+      {
+        details: {
+          machines: strays
+            .slice(0, NAMED)
+            .map(({ systemId, hostname, statusName }) => ({ systemId, hostname, status: statusName })),
+        },
+      },
+    );
+  await context.commit((record) => ({ ...record, originCheckedAt: context.clock.now() }));
+  return DONE;
+}
+
+export async function releaseStrays(context: StepContext, signal: AbortSignal): Promise<StepOutcome> {
+  const strays = await findStrays(context, signal);
+  for (const machine of strays) await giveBack(machine, context, signal);
+  await releaseAddresses(strays, context, signal);
+  if (strays.length > 0)
+    return { kind: 'later', waitingFor: `${strays.length} unknown machines to be released` };
+  await context.commit((record) => ({ ...record, strayCheckedAt: context.clock.now() }));
+  return DONE;
+}
+
+async function giveBack(machine: Machine, context: StepContext, signal: AbortSignal): Promise<void> {
+  const stamp = stampOf(machine);
+  if (UNDER_WAY.has(machine.status) || stamp === undefined) return;
+  const owned = await verifyOwnership(context.maas, machine.systemId, stamp, signal);
+  if (owned.kind === 'not-ours') return;
+  const erase = machine.status === 'failed_disk_erasing' ? 'none' : context.document.spec.policies.erase.mode;
+  const comment = 'pcg: the cluster is deleted and its record did not know this machine';
+  await context.maas.machines.release(machine.systemId, { erase, comment }, signal);
+  await context.event({
+    severity: 'warning',
+    reason: 'StrayReleased',
+    message: `${machine.hostname} carried the cluster's stamp and is given back`,
+    machine: machine.systemId,
+  });
+}
+
+/** The endpoint of the earlier life: its machines name it. Never one that another cluster uses. */
+async function releaseAddresses(
+  strays: readonly Machine[],
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<void> {
+  const named = new Set(strays.flatMap((machine) => machine.annotations[ANNOTATION.endpoint] ?? []));
+  if (named.size === 0) return;
+  const inUse = await context.addressesInUse();
+  const reserved = await context.maas.reservedAddresses(signal);
+  for (const { ip } of reserved)
+    if (named.has(ip) && !inUse.has(ip)) await context.maas.releaseAddress(ip, signal);
+}
+
+/** An allocation of ours that is still under way is no stray: its operation stands in the record. */
+async function findStrays(context: StepContext, signal: AbortSignal): Promise<Machine[]> {
+  const { username } = await context.maas.whoami(signal);
+  const owned = await context.maas.machines.list({ owner: username }, signal);
+  const { nodes } = context.record();
+  const known = new Set(nodes.flatMap((node) => heldSystemId(node) ?? []));
+  const operations = new Set(nodes.flatMap(({ claim }) => ('stamp' in claim ? claim.stamp.operation : [])));
+  return stampedFor(owned, context.gateway, context.document.id).filter(
+    (machine) => !known.has(machine.systemId) && !operations.has(stampOf(machine)?.operation ?? ''),
+  );
+}
