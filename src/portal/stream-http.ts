@@ -2,9 +2,10 @@
 import http from 'node:http';
 import type { Socket } from 'node:net';
 import { PcgError } from '../base/errors.ts';
+import { socketLike } from '../tunnel/http.ts';
 import type { TunnelStream } from '../tunnel/ports.ts';
 
-export interface StreamRequest {
+interface StreamRequest {
   readonly method: string;
   readonly path: string;
   readonly headers: http.OutgoingHttpHeaders | readonly string[];
@@ -13,9 +14,9 @@ export interface StreamRequest {
 }
 
 /** Begins the request; with `payload` undefined the caller ends it (or pipes into it). */
-export function beginRequest(stream: TunnelStream, request: StreamRequest): http.ClientRequest {
+function beginRequest(stream: TunnelStream, request: StreamRequest): http.ClientRequest {
   return http.request({
-    createConnection: () => asSocket(stream),
+    createConnection: () => socketLike(stream) as Socket,
     method: request.method,
     path: request.path,
     headers: request.headers as http.OutgoingHttpHeaders,
@@ -54,13 +55,4 @@ export async function collect(message: http.IncomingMessage, maxBytes: number): 
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString('utf8');
-}
-
-/** Methods of a socket that Node's client calls without asking; a stream has no keep-alive to set. */
-function asSocket(stream: TunnelStream): Socket {
-  const self = () => stream;
-  const methods = { setKeepAlive: self, setNoDelay: self, setTimeout: self, ref: self, unref: self };
-  for (const [name, value] of Object.entries(methods))
-    if (!(name in stream)) Object.defineProperty(stream, name, { value, configurable: true });
-  return stream as unknown as Socket;
 }

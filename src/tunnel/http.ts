@@ -102,8 +102,8 @@ export function createTargetServer(listener?: http.RequestListener): http.Server
   return server;
 }
 
-/** Methods of a socket that HTTP code calls without asking whether they are there. */
-function socketLike(stream: Duplex): Duplex {
+/** `stream` with the methods of a socket that HTTP code calls without asking whether they are there. */
+export function socketLike(stream: Duplex): Duplex {
   const methods = {
     setKeepAlive: self,
     setNoDelay: self,

@@ -2,9 +2,8 @@
  * `/k8s/clusters/<id>/...` for kubectl and `/maas/accounts/<id>/...` for MAAS tools: authorised here, carried
  * by stream-proxy.ts. Only a bearer token opens them, never the page's cookie: no page can drive them.
  */
-import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { DeadlineError } from '../../base/clock.ts';
 import { describeError, PcgError, toProblem } from '../../base/errors.ts';
 import { accountRow } from '../accounts.ts';
 import { type Caller, roleCovers } from '../auth.ts';
@@ -12,7 +11,7 @@ import { clusterRow } from '../clusters.ts';
 import type { Portal } from '../portal.ts';
 import { httpStatus } from '../problem-reply.ts';
 import { bearerOf, principalOf } from '../request-guard.ts';
-import { type ProxyRoute, proxyRequest, proxyUpgrade } from '../stream-proxy.ts';
+import { createStreamProxy, type ProxyRoute } from '../stream-proxy.ts';
 
 const PREFIX = /^\/(k8s\/clusters|maas\/accounts)\/([a-z][a-z0-9-]{2,40})(\/[^#]*|\?[^#]*|)$/;
 
@@ -26,41 +25,35 @@ export interface Proxies {
 }
 
 export function createProxies(portal: Portal): Proxies {
+  const proxy = createStreamProxy(portal, {
+    async resolve(request) {
+      try {
+        return await resolve(portal, request);
+      } catch (error) {
+        if (error instanceof PcgError) throw error;
+        portal.log.error({ error: describeError(error) }, 'proxied request failed');
+        throw new PcgError('INTERNAL', 'the portal could not look up where this goes', { cause: error });
+      }
+    },
+    refusal,
+  });
   return {
     request(request, response) {
-      void (async () => {
-        const route = await resolve(portal, request);
-        try {
-          await proxyRequest(portal, route, request, response);
-          portal.metrics.proxied.inc({ target: route.label, result: 'ok' });
-        } catch (error) {
-          portal.metrics.proxied.inc({ target: route.label, result: 'error' });
-          throw error;
-        }
-      })().catch((error: unknown) => {
-        const { status, body } = refusal(portal, error);
-        if (response.headersSent) return response.destroy();
-        // The rest of the request is not read: the connection cannot be used again.
-        response.writeHead(status, { 'content-type': 'application/json', connection: 'close' });
-        response.end(body);
+      response.once('close', () => {
+        const result = response.writableFinished && response.statusCode < 500 ? 'ok' : 'error';
+        portal.metrics.proxied.inc({ target: labelOf(request), result });
       });
+      proxy.request(request, response);
     },
     upgrade(request, socket, head) {
-      socket.on('error', (error) =>
-        portal.log.debug({ error: describeError(error) }, 'upgraded socket failed'),
-      );
-      void (async () => {
-        const route = await resolve(portal, request);
-        await proxyUpgrade(portal, route, request, socket, head);
-        portal.metrics.proxied.inc({ target: route.label, result: 'upgrade' });
-      })().catch((error: unknown) => {
-        const { status, body } = refusal(portal, error);
-        socket.end(
-          `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'Error'}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
-        );
-      });
+      portal.metrics.proxied.inc({ target: labelOf(request), result: 'upgrade' });
+      proxy.upgrade(request, socket, head);
     },
   };
+}
+
+function labelOf(request: IncomingMessage): 'kube' | 'maas' {
+  return request.url?.startsWith('/maas/') === true ? 'maas' : 'kube';
 }
 
 async function resolve(portal: Portal, request: IncomingMessage): Promise<ProxyRoute> {
@@ -100,7 +93,6 @@ async function kubeRoute(
     open: { target: `kube:${id}`, class: 2, shareKey: `kube:${id}`, principal: principalOf(caller) },
     path,
     host: 'kubernetes',
-    label: 'kube',
   };
 }
 
@@ -113,25 +105,20 @@ async function maasRoute(portal: Portal, caller: Caller, id: string, path: strin
     open: { target: `maas:${id}`, class: 2, principal: principalOf(caller) },
     path,
     host: 'maas',
-    label: 'maas',
   };
 }
 
 /** kubectl prints the message of a Status; other clients find the problem in its details. */
-function refusal(portal: Portal, error: unknown): { status: number; body: string } {
-  const known =
-    error instanceof DeadlineError ? new PcgError('GATEWAY_OFFLINE', error.message, { cause: error }) : error;
-  const problem = toProblem(known);
+function refusal(error: PcgError): { status: number; body: unknown } {
+  const problem = toProblem(error);
   const status = httpStatus(problem);
-  if (!(known instanceof PcgError))
-    portal.log.error({ error: describeError(error) }, 'proxied request failed');
   const reasons: Record<number, string> = {
     401: 'Unauthorized',
     403: 'Forbidden',
     404: 'NotFound',
     503: 'ServiceUnavailable',
   };
-  const body = JSON.stringify({
+  const body = {
     kind: 'Status',
     apiVersion: 'v1',
     metadata: {},
@@ -140,6 +127,6 @@ function refusal(portal: Portal, error: unknown): { status: number; body: string
     reason: reasons[status] ?? 'InternalError',
     code: status,
     problem,
-  });
+  };
   return { status, body };
 }
