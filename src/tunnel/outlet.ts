@@ -302,6 +302,11 @@ export class Outlet {
     return carrier.bufferedAmount + this.#packer.pending;
   }
 
+  /** Once a second: gives back what an idle session does not need. */
+  rest(): void {
+    this.#packer.rest();
+  }
+
   /** Sends one unreliable last frame at once, behind whatever was given to the carrier before. */
   farewell(frame: OutFrame): void {
     const carrier = this.#carrier;

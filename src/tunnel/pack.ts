@@ -9,11 +9,16 @@ import { HEADER_BYTES, type OutFrame, writeHeader } from './frame.ts';
 const COPY_BELOW_BYTES = 2 * 1024;
 /** A message of at least this size is sent: per-message cost is small from here on. */
 const MESSAGE_BYTES = 12 * 1024;
-/** Room for headers and small frames of one event-loop turn; a new slab is taken when it is full. */
-const SLAB_BYTES = 64 * 1024;
+/** Room for headers and small frames. The first slab after a rest is small, since most sessions are idle. */
+const MIN_SLAB_BYTES = 2 * 1024;
+const MAX_SLAB_BYTES = 64 * 1024;
+/** A full slab is followed by one this much larger. */
+const SLAB_GROWTH = 4;
+const NO_SLAB = Buffer.alloc(0);
 
 export class Packer {
-  #slab: Buffer = Buffer.allocUnsafeSlow(0);
+  #slab: Buffer = NO_SLAB;
+  #used = false;
   #start = 0;
   #end = 0;
   #parts: Buffer[] = [];
@@ -26,11 +31,13 @@ export class Packer {
 
   add(carrier: Carrier, frame: OutFrame, sequence: number): void {
     const { payload } = frame;
+    this.#used = true;
     const copied = HEADER_BYTES + (payload.length <= COPY_BELOW_BYTES ? payload.length : 0);
     const first = this.#bytes === 0 ? carrier.headroom : 0;
     if (this.#end + copied + first > this.#slab.length) {
       this.#cut();
-      this.#slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+      const size = Math.max(copied + first, MIN_SLAB_BYTES, this.#slab.length * SLAB_GROWTH);
+      this.#slab = Buffer.allocUnsafeSlow(Math.min(size, MAX_SLAB_BYTES));
       this.#start = 0;
       this.#end = 0;
     }
@@ -62,6 +69,16 @@ export class Packer {
     this.#parts = [];
     this.#bytes = 0;
     this.#start = this.#end;
+  }
+
+  /** Called now and then: a session that said nothing since the last time keeps no memory for it. */
+  rest(): void {
+    if (!this.#used && this.#bytes === 0) {
+      this.#slab = NO_SLAB;
+      this.#start = 0;
+      this.#end = 0;
+    }
+    this.#used = false;
   }
 
   /** Ends the slab's current piece; the slab goes on behind it and is never written twice. */

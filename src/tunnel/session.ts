@@ -430,6 +430,7 @@ export class Session implements TunnelSession {
       this.detach(CLOSE.SLOW_CONSUMER, 'the peer does not read');
       return;
     }
+    this.#outlet.rest();
     keepalive.beat(beat);
   }
 

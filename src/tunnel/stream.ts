@@ -16,6 +16,11 @@ import { FlowLink } from './scheduler.ts';
 
 /** Written and not yet sent; a paused peer costs this much per stream here. */
 const WRITE_BUFFER_BYTES = 64 * 1024;
+/**
+ * Taken at once while the credit covers it: sources then are not paused after every chunk, and a turn's flush is
+ * several socket reads long at the other end.
+ */
+const EAGER_BYTES = 256 * 1024;
 /** Kept in Node's own buffer; the rest waits in the inbox, where it can be packed. */
 const READ_BUFFER_BYTES = 16 * 1024;
 /** Chunks below this size are packed together: on sending to save frames, on waiting to free the large
@@ -181,7 +186,9 @@ export class SessionStream extends Duplex implements Source {
     if (this.#outboxBytes === 0) {
       this.#outbox = [];
       this.#outboxAt = 0;
-      if (this.#written !== undefined) done.push(this.#written);
+    }
+    if (this.#written !== undefined && this.#outboxBytes <= this.#eagerBytes) {
+      done.push(this.#written);
       this.#written = undefined;
     }
     const fin = this.#outboxBytes === 0 && this.#finAsked !== undefined;
@@ -258,12 +265,14 @@ export class SessionStream extends Duplex implements Source {
   }
 
   #sendLater(callback: (error?: Error) => void): void {
-    if (this.#outboxBytes === 0) {
-      callback();
-      return;
-    }
-    this.#written = callback;
+    const eager = this.#outboxBytes <= this.#eagerBytes;
+    if (!eager) this.#written = callback;
     if (this.ready) this.#session.wake(this);
+    if (eager) callback();
+  }
+
+  get #eagerBytes(): number {
+    return this.#mayTalk ? Math.min(EAGER_BYTES, this.#sendCredit) : 0;
   }
 
   /** Up to `max` bytes from the outbox: by reference when a chunk is large, else several packed into one. */
