@@ -9,7 +9,7 @@ import type { Log } from '../base/log.ts';
 import { ClusterStatusSchema } from '../contract/cluster.ts';
 import { type Event, EventSchema } from '../contract/events.ts';
 import { GatewayStatusSchema } from '../contract/gateway.ts';
-import type { PortalSyncPort, SyncDocument, SyncSnapshot } from '../tunnel/ports.ts';
+import type { PortalSyncPort, StoredDocument, SyncSnapshot } from '../tunnel/ports.ts';
 import { adoptLocalAccounts } from './adopt-accounts.ts';
 import { type Change, Changes } from './changes.ts';
 import { writeDocument } from './documents.ts';
@@ -117,23 +117,23 @@ export function createSyncPort(deps: SyncPortDeps, gatewayId: string): PortalSyn
         .selectFrom('documents')
         .selectAll()
         .where('gateway_id', '=', gatewayId)
-        // What is withdrawn and acknowledged is done with.
-        .where((eb) => eb.or([eb('spec', 'is not', null), eb('acknowledged', '<', eb.ref('generation'))]))
         .orderBy('kind', 'asc')
         .orderBy('id', 'asc')
         .execute();
       return rows.map(
-        (row): SyncDocument => ({
+        (row): StoredDocument => ({
           kind: row.kind,
           id: row.id,
           generation: row.generation,
           spec: row.spec === null ? null : JSON.parse(row.spec),
+          acknowledged: row.acknowledged,
         }),
       );
     },
 
     async acknowledgeDocument(kind, id, generation, outcome) {
       const refused = typeof outcome === 'object' ? outcome.refused : null;
+      if (outcome === 'stale') await goOnBehind(kind, id, generation);
       // An acknowledgement of an older generation says nothing about the current one.
       const { numUpdatedRows } = await db
         .updateTable('documents')
@@ -221,6 +221,36 @@ export function createSyncPort(deps: SyncPortDeps, gatewayId: string): PortalSyn
       return changes.onDocuments(gatewayId, listener);
     },
   };
+
+  /**
+   * The gateway was told more than this store remembers: it was restored from a backup. The lost intent cannot be
+   * known; the old one must not overrule it, and the next one must count.
+   */
+  async function goOnBehind(kind: string, id: string, generation: number): Promise<void> {
+    await db.transaction().execute(async (tx) => {
+      const { numUpdatedRows } = await tx
+        .updateTable('documents')
+        .set({ generation })
+        .where('gateway_id', '=', gatewayId)
+        .where('kind', '=', kind)
+        .where('id', '=', id)
+        .where('generation', '<', generation)
+        .executeTakeFirst();
+      if (numUpdatedRows === 0n) return;
+      log.error(
+        { kind, id, generation },
+        'gateway has a newer document than this store: restored from a backup?',
+      );
+      if (kind !== 'cluster') return;
+      await tx
+        .updateTable('clusters')
+        .set({ generation })
+        .where('id', '=', id)
+        .where('gateway_id', '=', gatewayId)
+        .where('generation', '<', generation)
+        .execute();
+    });
+  }
 
   /**
    * A gateway that was away for very long has dropped its oldest events and can never deliver them. The

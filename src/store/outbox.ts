@@ -21,7 +21,10 @@ export interface Outbox {
   pendingSnapshots(): Promise<Snapshot[]>;
   pendingEvents(afterSeq: number, limit: number): Promise<Event[]>;
   acknowledgeSnapshot(kind: string, id: string, revision: number): Promise<void>;
-  /** All events up to and including `seq` are at the portal. */
+  /**
+   * All events up to and including `seq` are at the portal. Less than before says that the portal lost some: every
+   * snapshot is pending again. More than was ever given says that this store did: numbers go on behind `seq`.
+   */
   acknowledgeEvents(seq: number): Promise<void>;
   /** Local reading for `pcg clusters events`, newest `limit` that match. */
   recentEvents(filter: { cluster?: string }, limit: number): Promise<Event[]>;

@@ -12,6 +12,8 @@ import type { SqliteFile } from './sqlite.ts';
 const MAX_PENDING_EVENTS = 10_000;
 /** Acknowledged events kept for `pcg clusters events` on the gateway. */
 const MAX_LOCAL_EVENTS = 20_000;
+/** Added to every revision after a restore: more than a store gives between two backups, far below 2^53. */
+const LOST_REVISIONS = 1_000_000_000;
 
 export const OUTBOX_SCHEMA: readonly string[] = [
   `CREATE TABLE IF NOT EXISTS snapshots (
@@ -97,10 +99,16 @@ export class SqliteOutbox implements Outbox {
   }
 
   async acknowledgeEvents(seq: number): Promise<void> {
-    this.#file.transaction(() => {
-      if (seq > this.#state('lastSeq')) this.#renumberAfter(seq);
-      else if (seq > this.#state('acknowledged')) this.#setState('acknowledged', seq);
+    const pendingAgain = this.#file.transaction(() => {
+      const acknowledged = this.#state('acknowledged');
+      const restored = seq > this.#state('lastSeq');
+      if (restored) this.#renumberAfter(seq);
+      else if (seq > acknowledged) this.#setState('acknowledged', seq);
+      // The portal has lost what it had (or is another one): its snapshots are as old as its events.
+      else if (seq < acknowledged) this.#file.run('UPDATE snapshots SET acknowledged = 0');
+      return restored || seq < acknowledged;
     });
+    if (pendingAgain) this.#announce();
   }
 
   async recentEvents(filter: { cluster?: string }, limit: number): Promise<Event[]> {
@@ -130,7 +138,8 @@ export class SqliteOutbox implements Outbox {
 
   /**
    * The portal already holds numbers that this store never gave: the store was restored from a backup.
-   * Pending events move behind the portal's newest, so that none is mistaken for a known one.
+   * Pending events move behind the portal's newest, and snapshots behind every revision that it may have,
+   * so that none is mistaken for a known or an older one.
    */
   #renumberAfter(portalSeq: number): void {
     const acknowledged = this.#state('acknowledged');
@@ -143,6 +152,7 @@ export class SqliteOutbox implements Outbox {
     }
     this.#setState('lastSeq', seq);
     this.#setState('acknowledged', portalSeq);
+    this.#file.run('UPDATE snapshots SET revision = revision + ?', LOST_REVISIONS);
   }
 
   #insert(event: Event): void {

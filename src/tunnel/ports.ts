@@ -78,8 +78,9 @@ export interface StoredDocument extends SyncDocument {
 
 /** Durable sync, portal end, for one gateway. Implemented by the portal over its store. */
 export interface PortalSyncPort {
-  /** The newest generation of every document for this gateway, including deleted ones not yet acknowledged. */
+  /** The newest generation of every document for this gateway, including deleted ones. */
   documents(): Promise<StoredDocument[]>;
+  /** `stale` with a generation above its own: the gateway has that one, so the next one shall be above it. */
   acknowledgeDocument(
     kind: string,
     id: string,

@@ -164,14 +164,16 @@ export class PortalSync {
   async #learnKnown(known: readonly { kind: string; id: string; generation: number }[]): Promise<void> {
     const onDisk = new Map(known.map((entry) => [keyOf(entry), entry.generation]));
     const documents = await this.#persist('reading documents', () => this.#port.documents());
-    for (const { kind, id, generation, acknowledged } of documents) {
+    for (const { kind, id, generation, spec, acknowledged } of documents) {
       const has = onDisk.get(keyOf({ kind, id }));
-      if (has === undefined || has < generation) continue;
-      if (has > generation) {
+      const doneWith = spec === null && acknowledged === generation && has === undefined;
+      if (!doneWith && (has === undefined || has < generation)) continue;
+      if (has !== undefined && has > generation) {
+        // The portal was restored from a backup. What it wants is older than what the gateway was told since.
         this.#log.error({ kind, id, generation, has }, 'gateway has a newer document than the portal');
-      }
-      if (acknowledged === generation) this.#settled.set(keyOf({ kind, id }), generation);
-      else await this.#settle(kind, id, generation, has > generation ? 'stale' : 'applied');
+        await this.#settle(kind, id, has, 'stale');
+      } else if (acknowledged === generation) this.#settled.set(keyOf({ kind, id }), generation);
+      else await this.#settle(kind, id, generation, 'applied');
     }
     this.#known = true;
     this.#wake.ring();

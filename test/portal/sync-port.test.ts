@@ -209,17 +209,33 @@ function syncPortSuite(store: () => Promise<StoreOptions>) {
       b.db.transaction().execute((tx) => writeDocument(tx, GATEWAY, 'cluster', 'cl-one', spec));
     await write({ v: 2 });
     expect(await port.documents()).toEqual([
-      { kind: 'cluster', id: 'cl-one', generation: 2, spec: { v: 2 } },
+      { kind: 'cluster', id: 'cl-one', generation: 2, spec: { v: 2 }, acknowledged: 0 },
     ]);
     await port.acknowledgeDocument('cluster', 'cl-one', 2, 'applied');
     await write(null);
-    expect(await port.documents()).toEqual([{ kind: 'cluster', id: 'cl-one', generation: 3, spec: null }]);
+    expect(await port.documents()).toEqual([
+      { kind: 'cluster', id: 'cl-one', generation: 3, spec: null, acknowledged: 2 },
+    ]);
     // An acknowledgement of an older or of an impossible generation says nothing.
     await port.acknowledgeDocument('cluster', 'cl-one', 1, 'applied');
     await port.acknowledgeDocument('cluster', 'cl-one', 99, 'applied');
-    expect(await port.documents()).toHaveLength(1);
+    expect(await port.documents()).toMatchObject([{ acknowledged: 2 }]);
     await port.acknowledgeDocument('cluster', 'cl-one', 3, 'applied');
-    expect(await port.documents()).toEqual([]);
+    // It stays known as withdrawn: a gateway that was restored from a backup may still have it.
+    expect(await port.documents()).toMatchObject([{ generation: 3, spec: null, acknowledged: 3 }]);
+  });
+
+  it('counts on from what the gateway has after this store was restored from a backup', async () => {
+    await using b = await open();
+    const port = b.port();
+    await b.cluster('cl-one');
+    await port.acknowledgeDocument('cluster', 'cl-one', 7, 'stale');
+    expect(await port.documents()).toMatchObject([{ generation: 7, acknowledged: 7 }]);
+    const next = await b.db
+      .transaction()
+      .execute((tx) => writeDocument(tx, GATEWAY, 'cluster', 'cl-one', { v: 'next' }));
+    expect(next).toBe(8);
+    expect(await b.db.selectFrom('clusters').select('generation').execute()).toEqual([{ generation: 7 }]);
   });
 
   it('takes a deleted cluster off the list once the gateway says so, and withdraws its document', async () => {
@@ -233,7 +249,9 @@ function syncPortSuite(store: () => Promise<StoreOptions>) {
     expect(await port.putSnapshot(gone)).toBe('stale');
     const row = await b.db.selectFrom('clusters').selectAll().executeTakeFirstOrThrow();
     expect(row).toMatchObject({ live_name: null, deleted_at: b.clock.now() });
-    expect(await port.documents()).toEqual([{ kind: 'cluster', id: 'cl-one', generation: 2, spec: null }]);
+    expect(await port.documents()).toMatchObject([
+      { kind: 'cluster', id: 'cl-one', generation: 2, spec: null },
+    ]);
     expect(rung).toEqual(['rung']);
   });
 

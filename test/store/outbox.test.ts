@@ -63,6 +63,29 @@ describe('outbox', () => {
     expect(await box.droppedEvents()).toBe(5);
   });
 
+  it('offers every snapshot again to a portal that has lost events that it had', async () => {
+    const { box } = outbox();
+    await box.putSnapshot('cluster', 'cl-1', { a: 1 });
+    for (const message of ['a', 'b', 'c']) await box.appendEvent(draft(message));
+    await box.acknowledgeEvents(3);
+    await box.acknowledgeSnapshot('cluster', 'cl-1', 1);
+    await box.acknowledgeEvents(3);
+    expect(await box.pendingSnapshots()).toEqual([]);
+    await box.acknowledgeEvents(1);
+    expect(await box.pendingSnapshots()).toHaveLength(1);
+    expect(await box.pendingEvents(1, 10)).toHaveLength(2);
+  });
+
+  it('numbers snapshots beyond what the portal may hold after this store was restored', async () => {
+    const { box } = outbox();
+    await box.putSnapshot('cluster', 'cl-1', { a: 1 });
+    await box.acknowledgeSnapshot('cluster', 'cl-1', 1);
+    await box.acknowledgeEvents(40);
+    const [again] = await box.pendingSnapshots();
+    // The lost part of its life may have had any number of revisions.
+    expect(again?.revision).toBeGreaterThan(100_000);
+  });
+
   it('moves pending events behind numbers that the portal already holds', async () => {
     const { box } = outbox();
     await box.appendEvent(draft('old'));

@@ -42,6 +42,39 @@ describe('documents, down', () => {
     expect(store.applied).toHaveLength(1);
   });
 
+  it('a portal restored from a backup goes on behind the generation that the gateway has', async () => {
+    const store = new GatewayStore();
+    store.documents.set('cluster/cl-1', { kind: 'cluster', id: 'cl-1', generation: 9, spec: {} });
+    await using portal = await startPortal();
+    const wanted = portal.storeOf('gw-1');
+    wanted.want('cluster', 'cl-1', 4, {});
+    await using _gateway = startGateway(portal, { store });
+    await until(() => wanted.acknowledged.length === 1);
+    expect(wanted.acknowledged).toEqual([{ kind: 'cluster', id: 'cl-1', generation: 9, outcome: 'stale' }]);
+    wanted.want('cluster', 'cl-1', 10, { after: 'restore' });
+    await until(() => wanted.acknowledged.length === 2);
+    expect(store.applied).toMatchObject([{ generation: 10 }]);
+  });
+
+  it('a gateway restored from a backup is told again what was deleted since, others are not', async () => {
+    const store = new GatewayStore();
+    store.documents.set('cluster/cl-1', { kind: 'cluster', id: 'cl-1', generation: 1, spec: {} });
+    await using portal = await startPortal();
+    const wanted = portal.storeOf('gw-1');
+    for (const id of ['cl-1', 'cl-2'])
+      wanted.wanted.set(`cluster/${id}`, {
+        kind: 'cluster',
+        id,
+        generation: 2,
+        spec: null,
+        acknowledged: 2,
+      } as SyncDocument);
+    await using _gateway = startGateway(portal, { store });
+    wanted.want('cluster', 'cl-3', 1, {});
+    await until(() => wanted.acknowledged.length === 2);
+    expect(store.applied.map(({ id }) => id).sort()).toEqual(['cl-1', 'cl-3']);
+  });
+
   it('43: only the newest generation travels while one is on its way; older acknowledgements change nothing', async () => {
     const store = new GatewayStore();
     let release = (): void => {};
