@@ -55,6 +55,7 @@ export async function checkSite(
   const problems: ProblemDetails[] = [
     ...unknownNames(request, zones, pools, domains),
     ...imageProblems(request.image, images),
+    ...(await unfinishedImage(maas, request.image, images, signal)),
     ...rangeProblems(request.network, subnets),
   ];
   const base: PlacementContext = { quarantined, architectures: architecturesOf(request.image, images) };
@@ -226,6 +227,22 @@ function imageProblems(image: string | undefined, images: readonly BootImage[]):
       'profile.os.image',
       `Import it in MAAS, or choose of: ${known}.`,
     ),
+  ];
+}
+
+/** Listed is not imported: MAAS takes the order and lets the machine fail. */
+async function unfinishedImage(
+  maas: MaasClient,
+  image: string | undefined,
+  images: readonly BootImage[],
+  signal: AbortSignal,
+): Promise<ProblemDetails[]> {
+  if (image === undefined) return [];
+  const [listed] = matchingImages(image, images);
+  if (listed === undefined || (await maas.imageComplete(listed.name, signal)) !== false) return [];
+  const message = `the image "${image}" is not complete in MAAS yet`;
+  return [
+    issue('MAAS_IMAGE_MISSING', message, 'profile.os.image', 'Wait for its import, or upload it again.'),
   ];
 }
 

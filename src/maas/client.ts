@@ -58,6 +58,8 @@ export interface Machine {
   readonly osystem: string;
   readonly distroSeries: string;
   readonly netboot: boolean;
+  /** Kernel chosen for the deployment; empty or absent before one. */
+  readonly hweKernel?: string;
   /** Addresses that MAAS assigned; stale in the answer of deploy, true in a later read. */
   readonly ipAddresses: readonly string[];
   readonly interfaces: readonly {
@@ -244,6 +246,8 @@ export interface MaasClient {
     signal: AbortSignal,
   ): Promise<{ start: string; end: string; count: number }[]>;
   images(signal: AbortSignal): Promise<BootImage[]>;
+  /** Whether the image was imported or uploaded completely; undefined when MAAS does not say. */
+  imageComplete(name: string, signal: AbortSignal): Promise<boolean | undefined>;
 
   /** Reserves `ip`, or the next free address of the subnet. `taken` when somebody else has it; idempotent for our own. */
   reserveAddress(

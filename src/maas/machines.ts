@@ -31,8 +31,8 @@ export function createMachines({ caller, evidence }: MachineDeps): MaasClient['m
     list,
     get,
     allocate: createAllocate(caller, reader),
-    deploy: async (systemId, request, signal) =>
-      await act(
+    deploy: async (systemId, request, signal) => {
+      const outcome = await act(
         systemId,
         {
           what: 'machines.deploy',
@@ -44,7 +44,10 @@ export function createMachines({ caller, evidence }: MachineDeps): MaasClient['m
           refusedTries: PRESEED_TRIES,
         },
         signal,
-      ),
+      );
+      if (outcome.kind === 'accepted') refuseOtherKernel(request.hweKernel, outcome.machine);
+      return outcome;
+    },
     release: (systemId, options, signal) =>
       act(
         systemId,
@@ -156,6 +159,20 @@ export function createMachines({ caller, evidence }: MachineDeps): MaasClient['m
       return truncated ? body.slice(body.indexOf('\n') + 1) : body;
     },
   };
+}
+
+/** MAAS replaces a kernel that it does not have by its default, and says nothing. */
+function refuseOtherKernel(wanted: string | undefined, machine: Machine): void {
+  const { hweKernel: got = '', hostname, systemId } = machine;
+  if (wanted === undefined || got === '' || got === wanted) return;
+  throw new PcgError(
+    'MAAS_IMAGE_MISSING',
+    `${hostname} installs kernel ${got}, because MAAS has no ${wanted}`,
+    {
+      field: 'hweKernel',
+      details: { systemId, wanted, got },
+    },
+  );
 }
 
 function isLetGo(machine: Machine): boolean {

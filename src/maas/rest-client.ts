@@ -81,7 +81,7 @@ export function createMaasClient(options: MaasClientOptions): MaasRestClient {
   const images = createImages(caller, clock);
   const network = createNetwork(caller);
   const evidence = createDeployEvidence({
-    images,
+    images: images.images,
     subnets: network.subnets,
     statistics: network.subnetStatistics,
   });
@@ -112,7 +112,7 @@ export function createMaasClient(options: MaasClientOptions): MaasRestClient {
     events: createEvents(caller),
     ...createPlaces(caller, clock),
     ...network,
-    images,
+    ...images,
     ...createDns(caller),
     signHeaders: () => ({ authorization: http.authorization() }),
     get clockSkewMs() {

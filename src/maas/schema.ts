@@ -93,6 +93,7 @@ export const MachineWire = z
     osystem: text,
     distro_series: text,
     netboot: flag,
+    hwe_kernel: text,
     ip_addresses: texts,
     interface_set: z.array(networkInterface).catch([]),
   })
@@ -122,6 +123,7 @@ export const MachineWire = z
       osystem: wire.osystem,
       distroSeries: wire.distro_series,
       netboot: wire.netboot,
+      hweKernel: wire.hwe_kernel,
       ipAddresses: wire.ip_addresses,
       interfaces: wire.interface_set.map((nic) => ({
         name: nic.name,
@@ -263,17 +265,30 @@ export const DnsResourceWire = z
 export const DnsResourceListWire = z.array(DnsResourceWire);
 
 export const ImageListWire = z.array(
-  z.object({ name: z.string(), architecture: text, type: text, subarches: text, title: text }).transform(
-    (wire): BootImage => ({
+  z
+    .object({
+      id: z.number().int().optional(),
+      name: z.string(),
+      architecture: text,
+      type: text,
+      subarches: text,
+      title: text,
+    })
+    .transform((wire): BootImage & { readonly id: number | undefined } => ({
+      id: wire.id,
       // Uploaded images are listed without the `custom/` that deploy wants.
       name: wire.name.includes('/') ? wire.name : `custom/${wire.name}`,
       architecture: wire.architecture,
       type: wire.type,
       subarches: wire.subarches,
       title: wire.title,
-    }),
-  ),
+    })),
 );
+
+/** One image read by itself: only then MAAS says how far its import or upload is. */
+export const ImageSetsWire = z.object({
+  sets: z.record(z.string(), z.object({ complete: z.boolean() })).catch({}),
+});
 
 export const FabricListWire = z.array(
   z.object({

@@ -352,6 +352,11 @@ function demanded(
   if (call === 'machines.powerOn' && before !== 'deployed' && before !== 'deploying')
     return { kind: 'wrong-state' };
   if (status < 300) {
+    // MAAS took another kernel than the one that was asked for, without a word.
+    const kernel = new URLSearchParams((exchange.request.body as string | null) ?? '').get('hwe_kernel');
+    const installs = (exchange.response.body_summary as { hwe_kernel?: string } | null)?.hwe_kernel;
+    if (call === 'machines.deploy' && kernel && installs !== undefined && installs !== kernel)
+      return { code: 'MAAS_IMAGE_MISSING' };
     if (action) return { kind: 'accepted' };
     if (call === 'machines.allocate') return { kind: 'allocated' };
     if (call === 'reserveAddress') return { kind: 'reserved' };

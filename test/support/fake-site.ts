@@ -375,6 +375,7 @@ export class FakeSite {
       ],
       subnetStatistics: async () => ({ numAvailable: 100, largestAvailable: 100, totalAddresses: 254 }),
       unreservedRanges: async () => [{ start: '10.20.0.200', end: '10.20.0.250', count: 51 }],
+      imageComplete: async () => true,
       images: async () => [
         { name: 'ubuntu/noble', architecture: 'amd64/ga-24.04', type: 'Synced', subarches: '', title: '' },
         { name: 'ubuntu/jammy', architecture: 'amd64/ga-22.04', type: 'Synced', subarches: '', title: '' },
