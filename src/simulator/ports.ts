@@ -43,17 +43,24 @@ export interface MachineConsole {
 export interface Milestone {
   readonly systemId: string;
   readonly at: number;
-  /** `boot`, `kubeadm` (packages are there), `discovered` (the cluster let it in), `joined`, `init` (others may join), `ready`. */
-  readonly what: 'boot' | 'kubeadm' | 'discovered' | 'init' | 'joined' | 'ready';
+  /** `boot`, `kubeadm` (packages are there), `refused` (not let in yet, asks again), `discovered` (let in), `joined`, `init` (others may join), `ready`. */
+  readonly what: 'boot' | 'kubeadm' | 'refused' | 'discovered' | 'init' | 'joined' | 'ready';
 }
 
 /** Life of machines after MAAS has installed them. Implemented by the Kubernetes double. */
 export interface MachineRuntime {
   /** What booted machines went through, oldest first, for judging how long the hardware itself took. */
   milestones?(): readonly Milestone[];
+  /** What the machines form now, and what stopped with those that went, for the simulator's own door. */
+  clusters?(): readonly unknown[];
+  departures?(): readonly unknown[];
   boot(machine: BootedMachine, console: MachineConsole): void;
-  /** Power off or release: the machine and everything on it is gone at once. */
+  /** The machine is released or wiped: everything on it is gone at once. */
   stop(systemId: string): void;
+  /** The power is gone, the disks are not. */
+  powerOff?(systemId: string): void;
+  /** The power is back: what was installed boots again, as the same node with another boot id. */
+  resume?(systemId: string): void;
 }
 
 /** Simulated time: real milliseconds for a duration that takes `ms` on real hardware. */

@@ -23,7 +23,7 @@ const ALLOCATE_MS = 190;
 const DEPLOY_MS = 750;
 
 /** Hardware runs this much faster in the large create; MAAS's own latencies are never scaled. */
-const CREATE_SPEED = 4;
+const CREATE_SPEED = 2;
 /** A create of 100 nodes takes minutes. */
 const CREATE_RUNS = 1;
 const CONTROL_PLANE = 3;
@@ -75,8 +75,8 @@ async function startSite(speed: number): Promise<Site> {
 async function startAgent(site: Site, speed: number): Promise<void> {
   await site.startAgent({
     PCG_SIMULATED_SPEED: String(speed),
-    PCG_POLL_ACTIVE_MS: String(POLL_ACTIVE_MS / speed),
-    PCG_POLL_IDLE_MS: String(POLL_IDLE_MS / speed),
+    PCG_POLL_ACTIVE_MS: String(Math.round(POLL_ACTIVE_MS / speed)),
+    PCG_POLL_IDLE_MS: String(Math.round(POLL_IDLE_MS / speed)),
     PCG_LOG_LEVEL: 'warn',
   });
 }

@@ -166,6 +166,7 @@ async function discover(context: NodeContext, dialer: Dialer, join: Json): Promi
         throw new KubeadmError(
           `error execution phase preflight: couldn't validate the identity of the API Server: ${error instanceof Error ? error.message : error}`,
         );
+      site.reached(context.machine.systemId, 'refused');
       await site.pace.sleep(TIMES.discoveryRetry, signal);
     }
   }
