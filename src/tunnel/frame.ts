@@ -5,6 +5,8 @@
  *   0 u8 type | 1 u8 flags | 2 u16 payload length | 4 u32 stream id | 8 u32 low bits of the sequence
  */
 
+import type { Delivered } from './governor.ts';
+
 export const HEADER_BYTES = 12;
 
 export const TYPE = {
@@ -35,6 +37,8 @@ export const FIRST_OPTIONAL_TYPE = 0x80;
 
 /** bit 0: nothing follows in this direction (DATA), or last piece of a payload (SYNC). */
 export const FLAG_FIN = 1;
+/** bit 0 of PING: the sender measures the path; the receiver sends little bulk for a round trip. */
+export const FLAG_PROBE = 1;
 /** bit 1: DATA follows the OPEN at once. */
 export const FLAG_DATA_FOLLOWS = 2;
 
@@ -44,17 +48,18 @@ export const DEFAULT_MAX_FRAME_BYTES = 16 * 1024;
 
 export const EMPTY = Buffer.alloc(0);
 
-/** A frame on its way out. `sentAt` is monotonic milliseconds, for round-trip samples. */
+/** A frame on its way out. `sentAt` (monotonic milliseconds) and `delivered` are for the governor's samples. */
 export interface OutFrame {
   readonly type: number;
   readonly flags: number;
   readonly streamId: number;
   readonly payload: Buffer;
   sentAt: number;
+  delivered: Delivered | undefined;
 }
 
 export function outFrame(type: number, streamId: number, payload: Buffer = EMPTY, flags = 0): OutFrame {
-  return { type, flags, streamId, payload, sentAt: 0 };
+  return { type, flags, streamId, payload, sentAt: 0, delivered: undefined };
 }
 
 /** Bytes that the frame takes on the wire. */

@@ -20,14 +20,30 @@ const FULL_PIPE_GROWTH = 1.25;
 const TURN_ALLOWANCE_MS = 4;
 /** The shortest trip is believed for this long, then measured again with little in flight. */
 const MIN_RTT_MS = 10_000;
-/** While measuring again, this part of the product stays in flight: enough to keep the link half full. */
-const PROBE_SHARE = 0.5;
+/**
+ * While measuring again, this part of the product stays in flight. Both ends do it at a time: with bulk both ways
+ * the other direction's queue is part of the round trip, and two ends that each believe it feed each other's cap.
+ * Below a half, what the two leave in the queues cannot add up to more than was there before.
+ */
+const PROBE_SHARE = 0.25;
 /** Rates are remembered for this many rounds. */
 const RATE_ROUNDS = 10;
-/** Shortest stretch over which a rate is measured; shorter ones measure how acknowledgements are batched. */
-const MIN_SAMPLE_MS = 5;
+/** Shortest stretch over which a rate is measured: below it the clock and the event loop are measured. */
+const MIN_SAMPLE_MS = 1;
+/** Shortest round, for paths shorter than an event loop's turn. */
+const MIN_ROUND_MS = 5;
 /** Smoothed round trip: weight of a new sample. */
 const SRTT_WEIGHT = 1 / 8;
+
+/**
+ * What had been delivered at a moment. Frames remember the newest one when they leave; when they are acknowledged,
+ * the bytes delivered since are a rate over at least a round trip. Shorter stretches would mistake acknowledgements
+ * that arrive in bursts, behind bulk of the other direction, for a fast path.
+ */
+export interface Delivered {
+  readonly bytes: number;
+  readonly at: number;
+}
 
 type Phase =
   | { readonly kind: 'startup'; readonly bestRate: number; readonly flatRounds: number }
@@ -44,9 +60,14 @@ export class Governor {
   /** Best rate of each of the last rounds, bytes per millisecond, newest last. */
   readonly #rates: number[] = [0];
   #roundEnd = 0;
-  #sampleStart = 0;
-  #sampleBytes = 0;
+  #delivered: Delivered = { bytes: 0, at: 0 };
   #limited = false;
+  readonly #askPeer: () => void;
+
+  /** `askPeer`: a measurement of the shortest trip begins; the peer should send little as well. */
+  constructor(askPeer: () => void = () => {}) {
+    this.#askPeer = askPeer;
+  }
 
   /** Reliable bytes that may be unacknowledged. */
   get capBytes(): number {
@@ -76,9 +97,13 @@ export class Governor {
     this.#rates.length = 1;
     this.#rates[0] = 0;
     this.#roundEnd = now;
-    this.#sampleStart = now;
-    this.#sampleBytes = 0;
+    this.#delivered = { bytes: 0, at: now };
     this.#limited = false;
+  }
+
+  /** For the frames that leave now. */
+  get delivered(): Delivered {
+    return this.#delivered;
   }
 
   /** Bulk waits because of the cap: only then does a low rate say something about the path. */
@@ -88,23 +113,23 @@ export class Governor {
 
   /** Nothing was in flight: a rate measured over the pause would be the application's, not the path's. */
   restarted(now: number): void {
-    if (this.#limited) return; // stop and go at the cap is the path's pace, not a pause
-    this.#sampleStart = now;
-    this.#sampleBytes = 0;
+    this.#delivered = { bytes: this.#delivered.bytes, at: now };
   }
 
   /**
-   * `bytes` were acknowledged now. `rttMs`: of the newest frame among them, the peer's delay taken out, undefined
-   * when it says nothing (replayed frames); `sentAt`: when that frame was sent.
+   * `bytes` were acknowledged now. `newest`: of the newest frame among them, undefined when it says nothing
+   * (replayed frames): its round trip with the peer's delay taken out, when it was sent, and what it remembers.
    */
-  acknowledged(bytes: number, rttMs: number | undefined, sentAt: number, now: number): void {
-    if (rttMs !== undefined) this.#sampleRtt(Math.max(0, rttMs), sentAt, now);
-    this.#sampleBytes += bytes;
-    const elapsed = now - this.#sampleStart;
-    if (elapsed >= MIN_SAMPLE_MS) {
-      const rate = this.#sampleBytes / elapsed;
-      this.#sampleStart = now;
-      this.#sampleBytes = 0;
+  acknowledged(
+    bytes: number,
+    newest: { readonly rttMs: number; readonly sentAt: number; readonly delivered: Delivered } | undefined,
+    now: number,
+  ): void {
+    this.#delivered = { bytes: this.#delivered.bytes + bytes, at: now };
+    if (newest !== undefined) {
+      this.#sampleRtt(Math.max(0, newest.rttMs), newest.sentAt, now);
+      const since = newest.delivered;
+      const rate = (this.#delivered.bytes - since.bytes) / Math.max(now - since.at, MIN_SAMPLE_MS);
       const last = this.#rates.length - 1;
       if (rate > (this.#rates[last] as number)) this.#rates[last] = rate;
     }
@@ -118,6 +143,13 @@ export class Governor {
     this.#setCap();
   }
 
+  /** The peer measures: send little for a round trip, and measure as well. */
+  peerProbes(now: number): void {
+    if (this.#phase.kind !== 'steady') return;
+    this.#phase = { kind: 'probing', since: now + (this.#srtt ?? 0) };
+    this.#setCap();
+  }
+
   #sampleRtt(rttMs: number, sentAt: number, now: number): void {
     this.#srtt = this.#srtt === undefined ? rttMs : this.#srtt + (rttMs - this.#srtt) * SRTT_WEIGHT;
     if (rttMs <= this.#minRtt) {
@@ -128,7 +160,10 @@ export class Governor {
       case 'startup':
         break;
       case 'steady':
-        if (now - this.#minRttAt > MIN_RTT_MS) this.#phase = { kind: 'probing', since: now + rttMs };
+        if (now - this.#minRttAt > MIN_RTT_MS) {
+          this.#phase = { kind: 'probing', since: now + rttMs };
+          this.#askPeer();
+        }
         break;
       case 'probing':
         // what was in flight before has drained when frames sent one trip later come back
@@ -142,7 +177,7 @@ export class Governor {
   }
 
   #endRound(now: number): void {
-    const trip = Math.max(this.#srtt ?? 0, MIN_SAMPLE_MS);
+    const trip = Math.max(this.#srtt ?? 0, MIN_ROUND_MS);
     this.#roundEnd = now + trip;
     const best = this.rate;
     if (this.#phase.kind === 'startup' && this.#limited) {

@@ -7,10 +7,10 @@
  */
 import type { Clock } from '../base/clock.ts';
 import type { Carrier } from './carrier.ts';
-import { frameBytes, type OutFrame, outFrame, TYPE } from './frame.ts';
+import { FLAG_PROBE, frameBytes, type OutFrame, outFrame, TYPE } from './frame.ts';
 import { EXEMPT_BYTES, Governor } from './governor.ts';
 import { Packer } from './pack.ts';
-import { type Ack, writeAck, writeCredit } from './payload.ts';
+import { type Ack, writeAck, writeCredit, writePing } from './payload.ts';
 import { ReplayBuffer } from './replay.ts';
 import { type Flow, Scheduler } from './scheduler.ts';
 import type { TunnelMetrics } from './metrics.ts';
@@ -23,6 +23,9 @@ const URGENT_BUFFERED_BYTES = 256 * 1024;
 const CONTROL_BUFFERED_BYTES = 1024 * 1024;
 /** Passes per flush while the kernel takes everything at once; then other sockets get their turn. */
 const PASSES = 4;
+
+/** Opaque value of pings that ask for a probe; keepalive counts from 1, so the answer is nobody's. */
+const PROBE_OPAQUE = 0;
 
 /** Something that the scheduler can choose. */
 export interface Source extends Flow {
@@ -48,7 +51,7 @@ export interface OutletIo {
 }
 
 export class Outlet {
-  readonly governor = new Governor();
+  readonly governor = new Governor(() => this.#probe());
   readonly replay: ReplayBuffer;
   readonly #clock: Clock;
   readonly #io: OutletIo;
@@ -64,6 +67,7 @@ export class Outlet {
   readonly #credits = new Set<CreditHolder>();
   #ping: Buffer | undefined;
   #pong: Buffer | undefined;
+  #probing = false;
   #ackAsked = false;
   #done: (() => void)[] = [];
   #failed: (error: unknown) => void;
@@ -97,6 +101,7 @@ export class Outlet {
     this.#carrier = undefined;
     this.#ping = undefined;
     this.#pong = undefined;
+    this.#probing = false;
     this.#packer.reset();
   }
 
@@ -145,6 +150,11 @@ export class Outlet {
 
   pong(payload: Buffer): void {
     this.#pong = payload;
+    this.schedule();
+  }
+
+  #probe(): void {
+    this.#probing = true;
     this.schedule();
   }
 
@@ -209,7 +219,7 @@ export class Outlet {
     while (this.#cursor < this.replay.next) {
       if (this.#buffered(carrier) > URGENT_BUFFERED_BYTES) return sent;
       const frame = this.replay.at(this.#cursor);
-      frame.sentAt = Number.NaN; // an acknowledgement may mean the first copy: no sample
+      frame.delivered = undefined; // an acknowledgement may mean the first copy: no sample
       this.#packer.add(carrier, frame, this.#cursor);
       this.#cursor += 1;
       sent = true;
@@ -272,13 +282,17 @@ export class Outlet {
 
   #unreliable(carrier: Carrier, now: number): boolean {
     let sent = false;
-    const send = (type: number, payload: Buffer): void => {
-      this.#packer.add(carrier, outFrame(type, 0, payload), 0);
+    const send = (type: number, payload: Buffer, flags = 0): void => {
+      this.#packer.add(carrier, outFrame(type, 0, payload, flags), 0);
       sent = true;
     };
     if (this.#pong !== undefined) {
       send(TYPE.PONG, this.#pong);
       this.#pong = undefined;
+    }
+    if (this.#probing) {
+      send(TYPE.PING, writePing({ opaque: PROBE_OPAQUE, sentMs: now }), FLAG_PROBE);
+      this.#probing = false;
     }
     if (this.#ping !== undefined) {
       send(TYPE.PING, this.#ping);
@@ -293,6 +307,7 @@ export class Outlet {
 
   #emit(carrier: Carrier, frame: OutFrame, now: number): void {
     frame.sentAt = now;
+    frame.delivered = this.governor.delivered;
     this.#packer.add(carrier, frame, this.#cursor);
     this.replay.push(frame);
     this.#cursor += 1;
@@ -321,9 +336,9 @@ export class Outlet {
     if (result === undefined) return false;
     const { bytes, newest } = result;
     if (newest === undefined) return true;
-    const fresh = !Number.isNaN(newest.sentAt);
-    const rttMs = fresh ? now - newest.sentAt - ack.delayUs / 1000 : undefined;
-    this.governor.acknowledged(bytes, rttMs, newest.sentAt, now);
+    const { sentAt, delivered } = newest;
+    const rttMs = now - sentAt - ack.delayUs / 1000;
+    this.governor.acknowledged(bytes, delivered && { rttMs, sentAt, delivered }, now);
     this.schedule();
     return true;
   }

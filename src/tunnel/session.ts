@@ -12,6 +12,7 @@ import { ReceiveBudget } from './credit.ts';
 import {
   DEFAULT_MAX_FRAME_BYTES,
   FIRST_OPTIONAL_TYPE,
+  FLAG_PROBE,
   HEADER_BYTES,
   isReliable,
   outFrame,
@@ -483,6 +484,7 @@ export class Session implements TunnelSession {
       case TYPE.PING:
         this.#streams.countIdleFrame(now);
         if (payload.length !== 16) return this.close(CLOSE.PROTOCOL, 'unreadable PING');
+        if ((flags & FLAG_PROBE) !== 0) this.#outlet.governor.peerProbes(now);
         return this.#outlet.pong(writePong(payload, loopLagMs(this.#clock)));
       case TYPE.PONG:
         return this.#onPong(payload, now);

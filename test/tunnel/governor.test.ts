@@ -150,6 +150,19 @@ describe('governor', () => {
     // the acknowledgements of each direction queue behind the bulk of the other
     expect(result.share).toBeGreaterThanOrEqual(0.7);
     expect(result.gateway.epoch).toBe(1);
+    // neither end may take the other's queue for the length of the path
+    expect(result.p50).toBeLessThanOrEqual(1_000);
+  }, 240_000);
+
+  it('#17: 50 Mbit/s full in both directions: requests stay quick', async () => {
+    const result = await measure({
+      path: { bytesPerMs: 50 * MBIT, oneWayMs: 5, bufferBytes: 10 * MIB },
+      seconds: 60,
+      bothWays: true,
+    });
+    expect(result.p50).toBeLessThanOrEqual(120);
+    expect(result.p99).toBeLessThanOrEqual(250);
+    expect(result.share).toBeGreaterThanOrEqual(0.8);
   }, 240_000);
 
   it('starts at 256 KiB and stays within its bounds whatever it is told', () => {
@@ -160,7 +173,12 @@ describe('governor', () => {
     for (let step = 0; step < 2000; step += 1) {
       now += (step * 7919) % 50;
       if (step % 3 === 0) governor.limited();
-      governor.acknowledged((step * 104_729) % 5_000_000, (step * 31) % 400, now - 5, now);
+      const { delivered } = governor;
+      governor.acknowledged(
+        (step * 104_729) % 5_000_000,
+        step % 5 === 0 ? undefined : { rttMs: (step * 31) % 400, sentAt: now - 5, delivered },
+        now,
+      );
       expect(governor.capBytes).toBeGreaterThanOrEqual(MIN_CAP_BYTES);
       expect(governor.capBytes).toBeLessThanOrEqual(MAX_CAP_BYTES);
     }
