@@ -18,7 +18,7 @@ export function holdLifeline(
 ): void {
   if (environment[LIFELINE_VARIABLE] !== 'stdin') return;
   const cut = () => {
-    clock.timer(STOP_GRACE_MS, () => process.exit(1));
+    clock.timer(STOP_GRACE_MS, () => process.kill(process.pid, 'SIGKILL'));
     stop();
   };
   process.stdin.once('end', cut);

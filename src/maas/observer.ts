@@ -96,7 +96,7 @@ export function createMaasObserver(options: ObserverOptions): MaasObserver {
   const { client, clock, log } = options;
   const intervals = { ...DEFAULT_INTERVALS, ...options.intervals };
   const known = new Sightings();
-  const tail = createEventTail(client.events);
+  const tail = createEventTail((query, signal) => client.events(query, signal));
   const wake = new Wake();
   const listeners = new Set<(keys: ReadonlySet<string>) => void>();
   const life = new AbortController();
