@@ -1,0 +1,99 @@
+/** How often a site is listed, and what is done while a large one is: against the simulated region. */
+import { describe, expect, it } from 'vitest';
+import { systemClock } from '../../src/base/clock.ts';
+import { Secret, silentLog } from '../../src/base/log.ts';
+import { CandidateList } from '../../src/cluster/candidates.ts';
+import { createMaasClient } from '../../src/maas/rest-client.ts';
+import { startSimulator } from '../../src/simulator/simulator.ts';
+import { clusterSpec } from '../support/node-input.ts';
+
+const never = new AbortController().signal;
+const KEPT_MS = 60_000;
+const UNKNOWN = { quarantined: new Map<string, string>(), architectures: [] };
+const [POOL] = clusterSpec({
+  pools: [{ role: 'control-plane', name: 'cp', size: 1, placement: { resourcePool: 'kubernetes' } }],
+}).pools;
+
+/** 30 machines; each that is listed takes `listedMachineMs`. */
+async function region(listedMachineMs: number) {
+  const stack = new AsyncDisposableStack();
+  const simulator = stack.use(await startSimulator({ latency: { listedMachineMs } }));
+  const maas = stack.use(
+    createMaasClient({
+      endpoint: simulator.maasUrl,
+      apiKey: new Secret(simulator.adminKey),
+      clock: systemClock,
+      log: silentLog,
+    }),
+  );
+  if (!POOL) throw new Error('the spec has no pool');
+  return {
+    pool: POOL,
+    candidates: new CandidateList(maas, systemClock, KEPT_MS),
+    lists: () => simulator.stats().byRoute['GET machines'] ?? 0,
+    ledger: simulator.ledger,
+    [Symbol.asyncDispose]: () => stack.disposeAsync(),
+  };
+}
+
+describe('a site is listed', () => {
+  it('once for all who ask, until something becomes Ready again', async () => {
+    await using site = await region(0);
+    const ask = () => site.candidates.ordered(site.pool, UNKNOWN, new Map(), never);
+    const [first] = await Promise.all([
+      ask(),
+      ask(),
+      site.candidates.next(site.pool, UNKNOWN, new Map(), never),
+    ]);
+    expect(first.length).toBeGreaterThan(10);
+    expect(site.lists()).toBe(1);
+    site.candidates.forget();
+    await site.candidates.next(site.pool, UNKNOWN, new Map(), never);
+    expect(site.lists()).toBe(1);
+    await ask();
+    expect(site.lists()).toBe(2);
+  });
+
+  it('anew when the question before was given up', async () => {
+    await using site = await region(100);
+    const impatient = new AbortController();
+    const given = site.candidates
+      .ordered(site.pool, UNKNOWN, new Map(), impatient.signal)
+      .catch(() => 'gone');
+    impatient.abort(new Error('deleted'));
+    expect(await given).toBe('gone');
+    expect((await site.candidates.ordered(site.pool, UNKNOWN, new Map(), never)).length).toBeGreaterThan(10);
+  });
+});
+
+describe('while a large site is listed', () => {
+  it('MAAS picks the next machine, in the zone with the fewest nodes, and takes none', {
+    timeout: 20_000,
+  }, async () => {
+    await using site = await region(150);
+    const whole = site.candidates.ordered(site.pool, UNKNOWN, new Map(), never);
+    const nodes = new Map([
+      ['rack-a', 1],
+      ['rack-c', 1],
+    ]);
+    const picked = await site.candidates.next(site.pool, UNKNOWN, nodes, never);
+    expect(picked.map(({ zone }) => zone)).toEqual(['rack-b']);
+    expect(await site.candidates.readySoon(['kubernetes'], never)).toBeUndefined();
+    expect(site.ledger.entries()).toEqual([]);
+    // Taken while the list was under way: the list must not offer it again.
+    const [taken] = picked;
+    site.candidates.remove(taken?.systemId ?? '');
+    expect((await whole).map(({ systemId }) => systemId)).not.toContain(taken?.systemId);
+  });
+
+  it('a machine in quarantine is not picked: the list decides', { timeout: 20_000 }, async () => {
+    await using site = await region(100);
+    const all = await site.candidates.ordered(site.pool, UNKNOWN, new Map(), never);
+    const best = all[0]?.systemId ?? '';
+    const wary = { quarantined: new Map([[best, 'failed yesterday']]), architectures: [] };
+    await using again = await region(100);
+    const next = await again.candidates.next(again.pool, wary, new Map(), never);
+    expect(next.length).toBeGreaterThan(0);
+    expect(next.map(({ systemId }) => systemId)).not.toContain(best);
+  });
+});
