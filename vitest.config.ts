@@ -1,12 +1,32 @@
 import { defineConfig } from 'vitest/config';
 
+const shared = { pool: 'forks', hookTimeout: 120_000 } as const;
+
+/** Two groups, one after the other: what runs in one process, then what starts whole sites and wants the machine. */
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
-    exclude: ['test/live/**', 'node_modules/**'],
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
-    pool: 'forks',
-    reporters: process.env['CI'] ? ['default'] : ['default'],
+    projects: [
+      {
+        test: {
+          ...shared,
+          name: 'modules',
+          include: ['test/**/*.test.ts'],
+          exclude: ['test/live/**', 'test/system/**', 'node_modules/**'],
+          testTimeout: 60_000,
+          maxWorkers: 2,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        test: {
+          ...shared,
+          name: 'system',
+          include: ['test/system/**/*.test.ts'],
+          testTimeout: 300_000,
+          fileParallelism: false,
+          sequence: { groupOrder: 1 },
+        },
+      },
+    ],
   },
 });
