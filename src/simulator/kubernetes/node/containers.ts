@@ -25,7 +25,11 @@ interface LogLine {
 
 class Container {
   readonly files: ContainerFiles;
+  /** Of the main program, for who attaches; nobody reads it in a container without `stdin: true`. */
+  readonly stdin = new PassThrough();
   readonly lines: LogLine[] = [];
+  /** Lines that were printed before the oldest that is kept: readers count from the first ever. */
+  dropped = 0;
   readonly grown = new EventEmitter<{ line: [] }>();
   ended = false;
   /** Runs something that this double does not know: it only says that it lives, and only while somebody listens. */
@@ -45,7 +49,8 @@ class Container {
     this.#partial = parts.pop() ?? '';
     for (const text of parts)
       this.lines.push({ at: `${new Date(now).toISOString().slice(0, -1)}000000Z`, text });
-    if (this.lines.length > MAX_LOG_LINES) this.lines.splice(0, this.lines.length - MAX_LOG_LINES);
+    if (this.lines.length > MAX_LOG_LINES)
+      this.dropped += this.lines.splice(0, this.lines.length - MAX_LOG_LINES).length;
     this.grown.emit('line');
   }
 }
@@ -116,6 +121,8 @@ export class Containers implements PodAccess {
     const print = (chunk: Buffer) => container.print(chunk, now());
     const command: string[] = [...(spec.command ?? []), ...(spec.args ?? [])];
     const known = imageOutput(spec.image, command);
+    const stdin = spec.stdin === true ? container.stdin : undefined;
+    signal.addEventListener('abort', () => container.stdin.end(), { once: true });
     try {
       if (known !== undefined) {
         print(Buffer.from(known));
@@ -124,7 +131,7 @@ export class Containers implements PodAccess {
       if (isScript(command))
         return await runProgram(
           command,
-          this.#io(pod, spec.name, { stdin: undefined, stdout: print, stderr: print, tty: false }, signal),
+          this.#io(pod, spec.name, { stdin, stdout: print, stderr: print, tty: false }, signal),
         );
       print(Buffer.from(`${spec.name}: started from ${spec.image}\n`));
       container.quiet = true;
@@ -187,10 +194,12 @@ export class Containers implements PodAccess {
       );
     const container = this.#of(pod, options.container);
     const show = (line: LogLine) => `${options.timestamps ? `${line.at} ` : ''}${line.text}\n`;
-    let at = options.tailLines === undefined ? 0 : Math.max(0, container.lines.length - options.tailLines);
+    const kept = container.lines.length;
+    let at =
+      container.dropped + (options.tailLines === undefined ? 0 : Math.max(0, kept - options.tailLines));
     for (;;) {
-      while (at < container.lines.length) {
-        const line = container.lines[at];
+      while (at < container.dropped + container.lines.length) {
+        const line = container.lines[at - container.dropped];
         at += 1;
         if (line) yield show(line);
       }
@@ -218,11 +227,12 @@ export class Containers implements PodAccess {
     if (!request.attach)
       return execProgram(request.command, this.#io(pod, request.container, request, signal));
     const container = this.#of(pod, request.container);
-    let at = container.lines.length;
+    let at = container.dropped + container.lines.length;
+    if (request.stdin) void feed(request.stdin, container.stdin);
     while (!signal.aborted && !container.ended) {
       await this.#nextLine(container, request.container, signal);
-      for (; at < container.lines.length; at += 1)
-        request.stdout(Buffer.from(`${container.lines[at]?.text}\n`));
+      for (at = Math.max(at, container.dropped); at < container.dropped + container.lines.length; at += 1)
+        request.stdout(Buffer.from(`${container.lines[at - container.dropped]?.text}\n`));
     }
     return 0;
   }
@@ -236,6 +246,18 @@ export class Containers implements PodAccess {
     if (!declared)
       throw new Error(`failed to dial ${port}: dial tcp4 127.0.0.1:${port}: connect: connection refused`);
     return new EchoConnection(pod.metadata.name);
+  }
+}
+
+/** Who attaches leaves without closing the program's input. */
+async function feed(from: AsyncIterable<Buffer>, to: PassThrough): Promise<void> {
+  try {
+    for await (const chunk of from) {
+      if (!to.writable) return;
+      if (!to.write(chunk)) await Promise.race([once(to, 'drain'), once(to, 'close')]);
+    }
+  } catch {
+    // the client has gone
   }
 }
 
