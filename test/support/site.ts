@@ -13,8 +13,8 @@ import { type Cluster, ClusterSchema, type ClusterSpecInput } from '../../src/co
 import { DEFAULT_PROFILE } from '../../src/contract/default-profile.ts';
 import type { Event } from '../../src/contract/events.ts';
 
-const EMAIL = 'admin@site.test';
-const PASSWORD = 'correct horse battery staple';
+export const EMAIL = 'admin@site.test';
+export const PASSWORD = 'correct horse battery staple';
 
 export interface SiteOptions {
   readonly speed?: number;
@@ -83,7 +83,8 @@ export class Site implements AsyncDisposable {
     ]);
   }
 
-  async startPortal(): Promise<void> {
+  /** `args`: more options of `pcg portal`, e.g. `--public-url` with something in between. */
+  async startPortal(args: readonly string[] = []): Promise<void> {
     this.portal = await this.run(
       'portal',
       [
@@ -94,10 +95,11 @@ export class Site implements AsyncDisposable {
         join(this.directory, 'portal.db'),
         '--admin-email',
         EMAIL,
+        ...args,
       ],
       { PCG_ADMIN_PASSWORD: PASSWORD },
     );
-    this.#portalPort = Number(new URL(String(this.portal.ready['url'])).port);
+    this.#portalPort ||= Number(new URL(String(this.portal.ready['url'])).port);
     await this.client?.[Symbol.asyncDispose]();
     this.client = new PortalClient(this.portalUrl, systemClock);
     await this.client.signIn(EMAIL, PASSWORD, this.#signal.signal);
@@ -118,8 +120,8 @@ export class Site implements AsyncDisposable {
     return code.code;
   }
 
-  async pair(code?: string): Promise<Program> {
-    const program = await this.run('pair', ['pair', '--portal-url', this.portalUrl], {
+  async pair(code?: string, portalUrl = this.portalUrl): Promise<Program> {
+    const program = await this.run('pair', ['pair', '--portal-url', portalUrl], {
       PCG_PAIRING_CODE: code ?? (await this.pairingCode()),
     });
     await program.exited;
@@ -161,6 +163,11 @@ export class Site implements AsyncDisposable {
         { name: 'workers', role: 'worker', size: overrides.workers ?? 3, placement },
       ],
     };
+  }
+
+  /** One call of the portal's API as its administrator. */
+  call(method: 'GET' | 'POST' | 'PUT' | 'DELETE', path: string, body?: unknown): Promise<unknown> {
+    return this.client.call(method, path, body, this.#signal.signal);
   }
 
   async createCluster(spec: ClusterSpecInput = this.spec()): Promise<Cluster> {

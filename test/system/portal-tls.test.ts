@@ -1,0 +1,96 @@
+/** A portal on HTTPS with a certificate of a private CA: gateways pair and connect with PCG_CA_FILE, kubectl works. */
+import { execFile } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { Agent, request } from 'undici';
+import { expect, it } from 'vitest';
+import { parse } from 'yaml';
+import { issueServerCertificate } from '../../src/kube/pki.ts';
+import { describeWith, findProgram } from '../support/needs.ts';
+import { EMAIL, PASSWORD, Site } from '../support/site.ts';
+import { testPki } from '../support/tls-server.ts';
+
+const run = promisify(execFile);
+
+describeWith(['kubectl'], 'a portal on HTTPS of a private CA', () => {
+  it('pairs, connects and serves kubectl for those who trust the CA, and nobody else', {
+    timeout: 180_000,
+  }, async () => {
+    await using site = await Site.withoutAgent();
+    const file = (name: string, content: string): string => {
+      const path = join(site.directory, name);
+      writeFileSync(path, content);
+      return path;
+    };
+    const { ca } = await testPki();
+    const pair = await issueServerCertificate(ca, {
+      commonName: 'portal',
+      dnsNames: ['localhost'],
+      ipAddresses: ['127.0.0.1'],
+      nowMs: Date.now(),
+      validityMs: 3_600_000,
+    });
+    const caFile = file('ca.pem', ca.certPem);
+    const portal = await site.run(
+      'portal-tls',
+      ['portal', '--port', '0', '--store', join(site.directory, 'tls.db'), '--admin-email', EMAIL],
+      {
+        PCG_ADMIN_PASSWORD: PASSWORD,
+        PCG_TLS_CERT: file('cert.pem', pair.certPem),
+        PCG_TLS_KEY: file('key.pem', pair.keyPem),
+        PCG_TLS_CA: caFile,
+      },
+    );
+    await using stack = new AsyncDisposableStack();
+    stack.use(portal);
+    const url = String(portal.ready['url']);
+    expect(url).toMatch(/^https:/);
+    expect(portal.ready['kubeUrl']).toBe(url);
+    const dispatcher = new Agent({ connect: { ca: ca.certPem } });
+    stack.defer(() => dispatcher.destroy());
+    let token = '';
+    const ask = async (method: 'GET' | 'POST', path: string, body?: unknown): Promise<string> => {
+      const answer = await request(`${url}/api/v1${path}`, {
+        method,
+        dispatcher,
+        headers: {
+          ...(token === '' ? {} : { authorization: `Bearer ${token}` }),
+          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      });
+      return await answer.body.text();
+    };
+    token = JSON.parse(await ask('POST', '/session', { email: EMAIL, password: PASSWORD })).token;
+    const { code } = JSON.parse(await ask('POST', '/pairing-codes', { gatewayName: 'site' }));
+
+    await expect(site.pair(code, url)).rejects.toThrow(/ended at start/);
+    const trusting = { PCG_CA_FILE: caFile };
+    const paired = await site.run('pair', ['pair', '--portal-url', url], {
+      ...trusting,
+      PCG_PAIRING_CODE: code,
+    });
+    await paired.exited;
+    await site.startAgent(trusting);
+    site.account = await site.until('a cloud account', async () => {
+      const { items } = JSON.parse(await ask('GET', '/cloud-accounts'));
+      return items[0]?.id as string | undefined;
+    });
+    const cluster = JSON.parse(
+      await ask('POST', '/clusters', { spec: site.spec({ controlPlane: 1, workers: 0 }) }),
+    );
+    await site.until(
+      'a running cluster',
+      async () => JSON.parse(await ask('GET', `/clusters/${cluster.id}`)).status?.phase === 'Running',
+      90_000,
+    );
+    const text = await ask('GET', `/clusters/${cluster.id}/kubeconfig`);
+    expect(parse(text).clusters[0].cluster.server).toBe(`${url}/k8s/clusters/${cluster.id}`);
+    const { stdout } = await run(findProgram('kubectl') ?? 'kubectl', ['get', 'nodes'], {
+      env: { PATH: process.env['PATH'] ?? '', HOME: site.directory, KUBECONFIG: file('config', text) },
+      timeout: 60_000,
+    });
+    expect(stdout).toMatch(/ Ready /);
+  });
+});
