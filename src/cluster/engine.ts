@@ -220,7 +220,7 @@ class Engine implements ClusterEngine {
         pools: request.pools,
         network: request.network,
         image: request.image,
-        domain: undefined,
+        domain: request.domain,
         placed: new Map(),
       },
       new Map(entries.map((entry) => [entry.systemId, entry.reason])),

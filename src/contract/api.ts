@@ -110,6 +110,7 @@ export const ExplainRequestSchema = z.object({
   pools: z.array(PoolSchema).min(1),
   network: NetworkSchema.prefault({}),
   image: z.string().optional(),
+  domain: z.string().optional(),
   /** On a site that takes long to list, be content with knowing that each pool has a fitting machine. */
   hurried: z.boolean().default(false),
 });

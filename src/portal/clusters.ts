@@ -99,6 +99,7 @@ export async function createCluster(
         pools: spec.pools,
         network: spec.network,
         image: resolved.os.image,
+        domain: spec.domain,
         hurried: true,
       },
       options.principal,

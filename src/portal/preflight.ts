@@ -15,6 +15,7 @@ export interface PlacementQuestion {
   readonly pools: ClusterSpec['pools'];
   readonly network: ClusterSpec['network'];
   readonly image: string | undefined;
+  readonly domain: string | undefined;
   /** Do not wait for a complete list of a large site. */
   readonly hurried?: boolean;
 }
@@ -24,18 +25,33 @@ export async function explainPlacement(
   question: PlacementQuestion,
   principal: Principal,
 ): Promise<PlacementReport> {
-  const { pools, network, image, hurried = false } = question;
+  const { pools, network, image, domain, hurried = false } = question;
   return await askAgentFor(
     portal,
     question.gateway,
     {
       method: 'POST',
       path: `/v1/accounts/${question.account}/explain`,
-      body: { pools, network, hurried, ...(image === undefined ? {} : { image }) },
+      body: { pools, network, hurried, image, domain },
       principal,
     },
     PlacementReportSchema,
-  );
+  ).catch((error: unknown) => {
+    throw error instanceof PcgError ? blameAccount(error) : error;
+  });
+}
+
+/** What MAAS itself says (down, key refused) comes with the account that was chosen. */
+function blameAccount(error: PcgError): PcgError {
+  if (error.field !== undefined || !error.code.startsWith('MAAS_')) return error;
+  const { code, message, fix, retryable, details } = error;
+  return new PcgError(code, message, {
+    fix,
+    retryable,
+    details,
+    field: 'spec.cloudAccount',
+    cause: error,
+  });
 }
 
 /** Throws the first problem of an infeasible report, with the whole report as evidence. */

@@ -1,9 +1,14 @@
 /** Bad input: each gives a coded error that names the field and the fix, in CLI and API, and leaves nothing behind. */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { systemClock } from '../../src/base/clock.ts';
 import { PcgError } from '../../src/base/errors.ts';
 import type { ClusterSpecInput } from '../../src/contract/cluster.ts';
+import { testPortal } from '../support/portal.ts';
 import { Site } from '../support/site.ts';
 
 const ENTRY = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
@@ -17,6 +22,21 @@ function pcg(args: string[], environment: Record<string, string>) {
   return { status, stdout, stderr };
 }
 
+function run(
+  args: string[],
+  environment: Record<string, string>,
+): Promise<{ code: number | null; stderr: string }> {
+  const child = spawn(process.execPath, [ENTRY, ...args], {
+    env: environment,
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  let stderr = '';
+  child.stderr.on('data', (chunk) => {
+    stderr += String(chunk);
+  });
+  return new Promise((resolve) => void child.once('close', (code) => resolve({ code, stderr })));
+}
+
 describe('bad input to a running site', () => {
   let site: Site;
   beforeAll(async () => {
@@ -26,22 +46,50 @@ describe('bad input to a running site', () => {
     await site?.[Symbol.asyncDispose]();
   });
 
-  const cases: [string, (spec: ClusterSpecInput) => ClusterSpecInput, { code: string; field?: string }][] = [
-    ['no machine that large', (spec) => resize(spec, { minCpu: 900 }), { code: 'NO_MATCHING_MACHINE' }],
+  const cases: [string, (spec: ClusterSpecInput) => ClusterSpecInput, { code: string; field: string }][] = [
+    [
+      'no machine that large',
+      (spec) => resize(spec, { minCpu: 900 }),
+      { code: 'NO_MATCHING_MACHINE', field: 'spec.pools[0]' },
+    ],
     [
       'a pool that is too small',
       (spec) => ({
         ...spec,
         pools: spec.pools.map((pool) => (pool.role === 'worker' ? { ...pool, size: 500 } : pool)),
       }),
-      { code: 'NOT_ENOUGH_MACHINES' },
+      { code: 'NOT_ENOUGH_MACHINES', field: 'spec.pools[1]' },
     ],
     [
       'a resource pool that does not exist',
       (spec) => resize(spec, { resourcePool: 'nowhere' }),
-      { code: 'POOL_UNKNOWN' },
+      { code: 'POOL_UNKNOWN', field: 'spec.pools[0].placement.resourcePool' },
     ],
-    ['a zone that does not exist', (spec) => resize(spec, { zones: ['atlantis'] }), { code: 'ZONE_UNKNOWN' }],
+    [
+      'a zone that does not exist',
+      (spec) => resize(spec, { zones: ['atlantis'] }),
+      { code: 'ZONE_UNKNOWN', field: 'spec.pools[0].placement.zones[0]' },
+    ],
+    [
+      'a domain that does not exist',
+      (spec) => ({ ...spec, domain: 'nowhere.example' }),
+      { code: 'DOMAIN_UNKNOWN', field: 'spec.domain' },
+    ],
+    [
+      'pools that are no list',
+      (spec) => ({ ...spec, pools: 'all' as never }),
+      { code: 'INVALID_INPUT', field: 'spec.pools' },
+    ],
+    [
+      'a field that nobody knows',
+      (spec) => ({ ...spec, colour: 'red' }) as never,
+      { code: 'INVALID_INPUT', field: 'spec.colour' },
+    ],
+    [
+      'a cloud account that does not exist',
+      (spec) => ({ ...spec, cloudAccount: 'ca-none' }),
+      { code: 'NOT_FOUND', field: 'spec.cloudAccount' },
+    ],
     [
       'two control-plane nodes',
       (spec) => ({
@@ -58,7 +106,7 @@ describe('bad input to a running site', () => {
     [
       'a pod range over the machines',
       (spec) => ({ ...spec, network: { podCidr: '10.20.0.0/16' } }),
-      { code: 'CIDR_OVERLAP' },
+      { code: 'CIDR_OVERLAP', field: 'spec.network.podCidr' },
     ],
   ];
 
@@ -115,15 +163,107 @@ describe('bad input to a running site', () => {
     expect(other.stderr).toContain('Error PAIRING_CODE_USED');
   });
 
-  it('a portal that is not there is exit code 6', () => {
+  it('a code of another portal is refused as unknown, and leaves no gateway', async () => {
+    await using other = await testPortal();
+    const { body } = await other.call('POST', '/api/v1/pairing-codes', { gatewayName: 'elsewhere' });
+    const before = await gateways(site);
+    const result = pcg(['pair', '--portal-url', site.portalUrl], {
+      ...site.environment(),
+      PCG_STATE_DIR: `${site.directory}/wrong`,
+      PCG_PAIRING_CODE: body.code,
+    });
+    expect(result.status).toBe(4);
+    expect(result.stderr).toContain('Error PAIRING_CODE_UNKNOWN');
+    expect(result.stderr).toContain('fix:');
+    expect(await gateways(site)).toEqual(before);
+  });
+
+  it('a portal that is not there is exit code 6', async () => {
     const result = pcg(['pair', '--portal-url', 'http://127.0.0.1:1'], {
       ...site.environment(),
       PCG_STATE_DIR: `${site.directory}/other`,
-      PCG_PAIRING_CODE: 'ABCDE-FGHJK-MNPQR',
+      PCG_PAIRING_CODE: await site.pairingCode('nobody'),
     });
-    expect([4, 6]).toContain(result.status);
+    expect(result.status, result.stderr).toBe(6);
+    expect(result.stderr).toContain('Error PORTAL_UNREACHABLE');
   });
 });
+
+describe('bad input to a portal a day later', () => {
+  it('an expired code is refused as expired, and leaves no gateway', async () => {
+    let skewMs = 0;
+    await using portal = await testPortal({ clock: { ...systemClock, now: () => Date.now() + skewMs } });
+    const { body } = await portal.call('POST', '/api/v1/pairing-codes', { gatewayName: 'late' });
+    skewMs = 24 * 3_600_000 + 1;
+    const state = mkdtempSync(join(tmpdir(), 'pcg-late-'));
+    try {
+      const { PATH = '' } = process.env;
+      // Not spawnSync: the portal that is asked lives in this process.
+      const result = await run(['pair', '--portal-url', portal.url], {
+        PATH,
+        PCG_STATE_DIR: state,
+        PCG_PAIRING_CODE: body.code,
+      });
+      expect(result.code).toBe(4);
+      expect(result.stderr).toContain('Error PAIRING_CODE_EXPIRED');
+      expect(result.stderr).toContain('fix:');
+      skewMs = 0;
+      expect((await portal.call('GET', '/api/v1/gateways')).body.items).toEqual([]);
+    } finally {
+      rmSync(state, { recursive: true, force: true });
+    }
+  });
+});
+
+describe('a MAAS that cannot be used', () => {
+  const wrongKey = `${'a'.repeat(18)}:${'b'.repeat(18)}:${'c'.repeat(32)}`;
+
+  it('is named with its field and the fix, in API and CLI, and no cluster stays behind', async () => {
+    await using site = await Site.withoutAgent({ speed: 200 });
+    await site.pair();
+    await site.startAgent({ PCG_MAAS_API_KEY: wrongKey });
+    await site.waitForAccount();
+    const refused = () =>
+      site.createCluster().then(
+        () => undefined,
+        (reason: unknown) => reason,
+      );
+    expect(await refused()).toMatchObject({
+      code: 'MAAS_UNAUTHORIZED',
+      field: 'spec.cloudAccount',
+      fix: expect.stringContaining('key'),
+    });
+    const status = pcg(['status'], site.environment());
+    expect(status.stdout).toContain('MAAS_UNAUTHORIZED');
+    const [gateway] = await gateways(site);
+    const account = { name: 'second', gateway: gateway?.id, endpoint: site.maasUrl, apiKey: wrongKey };
+    await expect(site.call('POST', '/api/v1/cloud-accounts', account)).rejects.toMatchObject({
+      code: 'MAAS_UNAUTHORIZED',
+      field: 'apiKey',
+    });
+
+    await site.killAgent();
+    await site.startAgent();
+    site.simulator.kill('SIGKILL');
+    await site.simulator.exited;
+    expect(await refused()).toMatchObject({
+      code: 'MAAS_UNREACHABLE',
+      field: 'spec.cloudAccount',
+      fix: expect.stringContaining('endpoint'),
+    });
+    await expect(site.call('POST', '/api/v1/cloud-accounts', account)).rejects.toMatchObject({
+      code: 'MAAS_UNREACHABLE',
+      field: 'endpoint',
+    });
+    expect(await site.call('GET', '/api/v1/clusters')).toMatchObject({ items: [] });
+    expect(await site.call('GET', '/api/v1/cloud-accounts')).toMatchObject({ items: [{ default: true }] });
+  }, 60_000);
+});
+
+const gateways = async (site: Site) =>
+  ((await site.call('GET', '/api/v1/gateways')) as { items: { id: string; name: string }[] }).items.map(
+    ({ id, name }) => ({ id, name }),
+  );
 
 function resize(spec: ClusterSpecInput, placement: Record<string, unknown>): ClusterSpecInput {
   return {

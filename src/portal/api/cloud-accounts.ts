@@ -160,10 +160,10 @@ export function cloudAccountRoutes(app: App, portal: Portal): void {
     },
     async (request) => {
       const row = await accountRow(portal, request.params.id);
-      const { pools, network, image } = request.body;
+      const { pools, network, image, domain } = request.body;
       return await explainPlacement(
         portal,
-        { gateway: row.gateway_id, account: row.id, pools, network, image },
+        { gateway: row.gateway_id, account: row.id, pools, network, image, domain },
         principalOf(callerOf(request)),
       );
     },

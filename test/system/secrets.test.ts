@@ -1,0 +1,52 @@
+/** X8: what belongs to the site stays there. No file, argument or environment of the portal holds its secrets. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { Site } from '../support/site.ts';
+
+describe('secrets of a site', () => {
+  it('the MAAS key and the keys of a cluster are in no byte of the portal, and no secret is in any argument', {
+    timeout: 120_000,
+  }, async () => {
+    await using site = await Site.start({ speed: 200 });
+    const key = String(site.simulator.ready['adminKey']);
+    const userKey = String(site.simulator.ready['userKey']);
+    const [gateway] = ((await site.call('GET', '/api/v1/gateways')) as { items: { id: string }[] }).items;
+    // A second account, whose key passes through the portal on its way to the gateway.
+    await site.call('POST', '/api/v1/cloud-accounts', {
+      name: 'second',
+      gateway: gateway?.id,
+      endpoint: site.maasUrl,
+      apiKey: userKey,
+    });
+    const cluster = await site.createCluster(site.spec({ controlPlane: 1, workers: 1 }));
+    await site.waitForPhase(cluster.id, 'Running');
+
+    // Both keys, whole and in the parts that a database page or a JSON string may cut them into.
+    const secrets = [key, userKey].flatMap((one) => [
+      one,
+      one.split(':')[2] ?? one,
+      one.split(':')[1] ?? one,
+    ]);
+    const portalFiles = readdirSync(site.directory).filter((name) => name.startsWith('portal'));
+    expect(portalFiles).toEqual(expect.arrayContaining(['portal.db', 'portal.log']));
+    for (const name of portalFiles) {
+      const bytes = readFileSync(join(site.directory, name));
+      for (const secret of secrets) expect(bytes.includes(secret), `${name} holds a MAAS key`).toBe(false);
+      // The portal's own key is Ed25519 and begins with MC; those of clusters are longer and begin with MI.
+      expect(bytes.toString('latin1'), name).not.toMatch(/PRIVATE KEY-----(\\n|\n|\r)+MI/);
+      expect(bytes.includes('client-key-data'), `${name} holds a kubeconfig`).toBe(false);
+    }
+    for (const program of [site.portal, site.agent, site.simulator]) {
+      const argv = readFileSync(`/proc/${program?.pid}/cmdline`, 'utf8');
+      for (const secret of secrets) expect(argv).not.toContain(secret);
+    }
+    const environment = readFileSync(`/proc/${site.portal?.pid}/environ`, 'utf8');
+    expect(environment).not.toContain('PCG_PAIRING_CODE');
+    for (const log of ['agent.log', 'portal.log', 'pair.log']) {
+      const text = readFileSync(join(site.directory, log), 'utf8');
+      for (const secret of secrets) expect(text, log).not.toContain(secret);
+      expect(text, log).not.toMatch(/PRIVATE KEY|oauth_signature=/);
+    }
+  });
+});
