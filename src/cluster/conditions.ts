@@ -6,7 +6,8 @@ import type { ClusterDocument } from '../contract/cluster.ts';
 import type { Condition, ConditionReason, ConditionType } from '../contract/conditions.ts';
 import { endpointAddress, type ClusterRecord } from './model.ts';
 import type { Observed } from './observed.ts';
-import { sceneOf, type PlanInput, wantedPacks } from './plan.ts';
+import { type PlanInput, type Scene, sceneOf, wantedPacks } from './plan.ts';
+import { remedies } from './remediation.ts';
 import { rolloutPlan } from './rollout.ts';
 import type { NodeSituation } from './situation.ts';
 
@@ -22,8 +23,8 @@ export function computeConditions(input: PlanInput, previous: readonly Condition
     ['InfrastructureReady', infrastructure(document, staying)],
     ['ControlPlaneInitialized', initialized(record)],
     ['NetworkReady', packs(document, record, 'cni')],
-    ['ControlPlaneReady', nodesReady(document, staying, 'control-plane', record, observed)],
-    ['WorkersReady', nodesReady(document, staying, 'worker', record, observed)],
+    ['ControlPlaneReady', nodesReady(scene, staying, 'control-plane')],
+    ['WorkersReady', nodesReady(scene, staying, 'worker')],
     ['AddonsReady', packs(document, record, 'addon')],
     ['CertificatesValid', certificates(record, observed.now)],
     ['Available', available(record, observed)],
@@ -97,12 +98,11 @@ function packs(document: ClusterDocument, record: ClusterRecord, layer: 'cni' | 
 }
 
 function nodesReady(
-  document: ClusterDocument,
+  scene: Scene,
   nodes: readonly NodeSituation[],
   role: 'control-plane' | 'worker',
-  record: ClusterRecord,
-  observed: Observed,
 ): Verdict {
+  const { document, record, observed } = scene;
   const total = wanted(document, role);
   if (total === 0) return ['True', 'NotRequested', 'no such nodes wanted'];
   const own = nodes.filter(({ node }) => node.role === role);
@@ -111,6 +111,18 @@ function nodesReady(
   if (ready >= total) return ['True', 'Succeeded', message];
   if (record.initializedAt !== undefined && observed.kube.kind !== 'reachable')
     return ['Unknown', 'Unreachable', 'the API server does not answer'];
+  const sick = remedies(scene).filter(({ entry }) => entry.node.role === role);
+  const stopped = sick.find(({ remedy }) => remedy.kind === 'stop') ?? sick[0];
+  if (stopped) {
+    const { entry, remedy } = stopped;
+    const name = entry.node.name;
+    if (remedy.kind === 'act') return ['False', 'Remediating', `${message}; ${name} is repaired`];
+    return [
+      'False',
+      remedy.kind === 'stop' ? 'Degraded' : 'Remediating',
+      `${message}; ${name}: ${remedy.why}`,
+    ];
+  }
   return [
     'False',
     record.initializedAt === undefined ? 'WaitingForControlPlane' : 'WaitingForNodes',

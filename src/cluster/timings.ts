@@ -48,6 +48,8 @@ export interface Timings {
   readonly forceDeleteMs: number;
   /** The list of candidate machines is reused this long within one account. */
   readonly candidatesMs: number;
+  /** Length of one second in durations that users set for hardware (`unhealthyAfterSeconds`). */
+  readonly hardwareSecondMs: number;
   /** A deploy or release call waits for the BMC; this long we wait for its answer before reading back. */
   readonly policyRunDeadlineMs: number;
 }
@@ -80,6 +82,7 @@ export const DEFAULT_TIMINGS: Timings = {
   powerCycleMs: 10 * MINUTE,
   forceDeleteMs: 30 * SECOND,
   candidatesMs: 30 * SECOND,
+  hardwareSecondMs: SECOND,
   policyRunDeadlineMs: 2 * HOUR,
 };
 
@@ -92,12 +95,16 @@ const UNSCALED: ReadonlySet<keyof Timings> = new Set([
 ]);
 /** No interval shrinks below this: a busy loop observes nothing new. */
 const LEAST_MS = 50;
+/** A unit and no interval. */
+const UNBOUNDED: ReadonlySet<keyof Timings> = new Set(['hardwareSecondMs']);
 
 /** Timings for hardware that runs `speed` times faster than real (the simulator's `--speed`). */
 export function scaleTimings(timings: Timings, speed: number): Timings {
   const scaled = Object.entries(timings).map(([name, ms]: [string, number]) => [
     name,
-    UNSCALED.has(name as keyof Timings) ? ms : Math.max(LEAST_MS, ms / speed),
+    UNSCALED.has(name as keyof Timings)
+      ? ms
+      : Math.max(UNBOUNDED.has(name as keyof Timings) ? 0 : LEAST_MS, ms / speed),
   ]);
   return Object.fromEntries(scaled) as unknown as Timings;
 }

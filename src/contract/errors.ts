@@ -270,6 +270,12 @@ export const ERROR_CODES = {
     'MAAS did not finish releasing; look at the machine in MAAS.',
   ),
   MACHINE_LOST: entry(1, 502, 'user-transient', 'The machine is no longer ours in MAAS; it is replaced.'),
+  NODE_UNHEALTHY: entry(
+    1,
+    502,
+    'user-transient',
+    'Look at the machine: it did not come back after it was switched off and on.',
+  ),
   TOO_MANY_FAILED_MACHINES: entry(
     1,
     502,

@@ -399,7 +399,7 @@ describe('remediation', () => {
           ),
         ),
       ),
-    ).toEqual(['remove-nodes']);
+    ).toEqual(['fail-node w-1']);
   });
 
   it('does nothing while too many nodes are unhealthy at once', () => {

@@ -13,6 +13,7 @@ import {
   findNode,
   type NodeRecord,
   type NodeTask,
+  type RemovalReason,
   withNode,
 } from '../model.ts';
 import { verifyOwnership } from '../ownership.ts';
@@ -86,6 +87,12 @@ function taskOf(node: NodeRecord): NodeTask {
   return node.joinedAt === undefined ? 'bootstrap' : 'node-ready';
 }
 
+/** A node that ran is drained before it goes; the others carry nothing. */
+const REASONS: Partial<Record<ProblemDetails['code'], RemovalReason>> = {
+  MACHINE_LOST: 'lost',
+  NODE_UNHEALTHY: 'unhealthy',
+};
+
 function decide(
   record: ClusterRecord,
   node: NodeRecord,
@@ -103,7 +110,7 @@ function decide(
   const blameless = cause.details?.['waitedForTurn'] === true;
   // A joiner that waited in vain takes another turn with whatever machine; the control plane's own limit bounds it.
   if (record.replacements < limit || (blameless && record.problem === undefined)) {
-    const reason = cause.code === 'MACHINE_LOST' ? 'lost' : 'failed';
+    const reason = REASONS[cause.code] ?? 'failed';
     return {
       ...withNode(record, node.name, (current) => ({
         ...failed(current),

@@ -13,6 +13,7 @@ import type {
   SiteNetwork,
 } from '../ports.ts';
 import { R } from './api/resources.ts';
+import { type Departure, departing } from './departures.ts';
 import { type KubernetesFaults, noFaults } from './faults.ts';
 import type { SimCluster, Site } from './node/cluster.ts';
 import { isIpv4 } from './node/kubeadm-config.ts';
@@ -42,6 +43,8 @@ export interface ClusterView {
     readonly serving: boolean;
     readonly virtualAddress: string | undefined;
     readonly requests: number;
+    /** The same by the user that sent them. */
+    readonly requestsBy: Readonly<Record<string, number>>;
   }[];
   readonly etcd: {
     readonly quorum: boolean;
@@ -62,6 +65,7 @@ export interface ClusterView {
 
 export interface KubernetesRuntime extends MachineRuntime, AsyncDisposable {
   clusters(): ClusterView[];
+  departures(): readonly Departure[];
   /** Phase of a booted machine and why it failed. */
   machine(
     systemId: string,
@@ -72,6 +76,7 @@ export interface KubernetesRuntime extends MachineRuntime, AsyncDisposable {
 
 /** Milestones kept: those of the newest few thousand boots. */
 const MILESTONES_KEPT = 20_000;
+const DEPARTURES_KEPT = 2_000;
 
 export function createKubernetesRuntime(options: KubernetesRuntimeOptions): KubernetesRuntime {
   const milestones: Milestone[] = [];
@@ -94,6 +99,15 @@ export function createKubernetesRuntime(options: KubernetesRuntimeOptions): Kube
     for (const cluster of clusters) if (cluster.signal.aborted) clusters.delete(cluster);
     return [...clusters];
   };
+  const departures: Departure[] = [];
+  const stopping = (systemId: string, how: (machine: SimMachine) => void) => {
+    const found = machines.get(systemId);
+    if (!found) return;
+    const departure = departing(clusters, found.machine);
+    how(found);
+    if (departure) departures.push(departure());
+    if (departures.length > DEPARTURES_KEPT) departures.splice(0, DEPARTURES_KEPT / 2);
+  };
   return {
     boot(machine: BootedMachine, console: MachineConsole) {
       machines.get(machine.systemId)?.stop();
@@ -102,15 +116,23 @@ export function createKubernetesRuntime(options: KubernetesRuntimeOptions): Kube
       void booted.run();
     },
     stop(systemId: string) {
-      machines.get(systemId)?.stop();
+      stopping(systemId, (machine) => machine.stop());
       machines.delete(systemId);
       living();
+    },
+    powerOff(systemId: string) {
+      stopping(systemId, (machine) => machine.powerOff());
+    },
+    resume(systemId: string) {
+      const machine = machines.get(systemId);
+      if (machine) void machine.resume();
     },
     machine(systemId) {
       const found = machines.get(systemId);
       return found && { phase: found.phase, failure: found.failure };
     },
     milestones: () => milestones,
+    departures: () => departures,
     clusters: () => living().map(view),
     inside: living,
     async [Symbol.asyncDispose]() {
@@ -135,6 +157,7 @@ function view(cluster: SimCluster): ClusterView {
       serving: node.serving,
       virtualAddress: node.virtualAddress,
       requests: node.front.requests,
+      requestsBy: Object.fromEntries(node.front.requestsBy),
     })),
     etcd: {
       quorum: etcd.hasQuorum(),

@@ -54,7 +54,10 @@ export class MachineLife {
   readonly #seed: number;
   readonly processes: Processes;
   readonly maintenance: Maintenance;
+  /** Addresses of machines whose installed system has booted. */
   readonly #booted = new Map<string, readonly string[]>();
+  /** Those among them that are without power. */
+  readonly #dark = new Set<string>();
 
   constructor(options: LifeOptions) {
     this.#region = options.region;
@@ -142,7 +145,8 @@ export class MachineLife {
     if (to === 'off' && machine.status === 'releasing' && this.strikes('release-stuck', machine))
       return { kind: 'done' };
     machine.bmcPower = to;
-    if (to === 'off') this.halt(machine);
+    if (to === 'off') this.#powerLost(machine);
+    else if (machine.status === 'deployed') this.#powerBack(machine);
     this.noticePower(machine, to);
     return { kind: 'done' };
   }
@@ -157,7 +161,28 @@ export class MachineLife {
     if (!ips) return;
     this.#booted.delete(systemId);
     this.#runtime.stop(systemId);
+    if (this.#dark.delete(systemId)) return;
     for (const ip of ips) this.#network.setAddressUp(ip, false);
+  }
+
+  /** Nothing runs any more; what was installed waits on the disks. */
+  #powerLost(machine: Machine): void {
+    const { systemId } = machine;
+    const ips = this.#booted.get(systemId);
+    if (machine.status !== 'deployed' || !ips) return this.halt(machine);
+    if (this.#dark.has(systemId)) return;
+    this.#dark.add(systemId);
+    if (this.#runtime.powerOff) this.#runtime.powerOff(systemId);
+    else this.#runtime.stop(systemId);
+    for (const ip of ips) this.#network.setAddressUp(ip, false);
+  }
+
+  /** A deployed machine boots from its disk. */
+  #powerBack(machine: Machine): void {
+    const { systemId } = machine;
+    if (!this.#dark.delete(systemId)) return;
+    for (const ip of this.#booted.get(systemId) ?? []) this.#network.setAddressUp(ip, true);
+    this.#runtime.resume?.(systemId);
   }
 
   // Deploying
@@ -268,7 +293,7 @@ export class MachineLife {
       this.processes.begin(machine, 'death', async (signal) => {
         await this.#pace.sleep((dies.value ?? 60) * SECOND, signal);
         machine.bmcPower = 'off';
-        this.halt(machine);
+        this.#powerLost(machine);
         await this.#pace.sleep(MINUTE, signal); // until the power poller looks
         machine.powerState = 'off';
       });

@@ -162,7 +162,9 @@ export class ControlPlane implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.stop();
-    this.cluster.controlPlanes.delete(this.machine.systemId);
+    const { controlPlanes } = this.cluster;
+    // After a reboot another one stands in its place.
+    if (controlPlanes.get(this.machine.systemId) === this) controlPlanes.delete(this.machine.systemId);
     await this.front[Symbol.asyncDispose]();
     await this.#etcd[Symbol.asyncDispose]();
     this.cluster.nodeStopped();

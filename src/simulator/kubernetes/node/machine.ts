@@ -6,11 +6,12 @@ import type { BootedMachine, MachineConsole } from '../../ports.ts';
 import { readCloudConfig } from './cloud-config.ts';
 import type { SimCluster, Site } from './cluster.ts';
 import type { NodeContext } from './context.ts';
-import type { ControlPlane } from './control-plane.ts';
+import { ControlPlane } from './control-plane.ts';
 import { kubeadmInit } from './init.ts';
 import { kubeadmJoin } from './join.ts';
 import { KubeadmError } from './kubeadm-config.ts';
-import type { Kubelet } from './kubelet.ts';
+import { KUBE_VIP_MANIFEST, runKubeVip } from './kube-vip.ts';
+import { Kubelet } from './kubelet.ts';
 
 /** Milliseconds on real hardware. */
 const TIMES = { boot: 20_000, packages: 75_000, prebaked: 5000, retry: 15_000 };
@@ -29,9 +30,12 @@ export class SimMachine {
   readonly #site: Site;
   readonly #console: MachineConsole;
   readonly #clusters: Set<SimCluster>;
-  readonly #stop = new AbortController();
+  #stop = new AbortController();
   #control: ControlPlane | undefined;
   #kubelet: Kubelet | undefined;
+  /** What cloud-init wrote, and whether the machine had become a node when its power went. */
+  #files: NodeContext['files'] | undefined;
+  #installed: NodeContext['files'] | undefined;
   phase: MachinePhase = 'booting';
   /** What kubeadm or cloud-init said at the end, when it failed. */
   failure: string | undefined;
@@ -65,15 +69,70 @@ export class SimMachine {
     }
   }
 
-  /** Power off: at once, and for everything on the machine. */
+  /** Released: nothing of it is left. */
   stop(): void {
+    this.powerOff();
+    const control = this.#control;
+    this.#control = undefined;
+    if (control) void control[Symbol.asyncDispose]();
+  }
+
+  /** At once, and for everything on the machine. */
+  powerOff(): void {
     if (this.phase === 'stopped') return;
+    this.#installed = this.phase === 'node' ? this.#files : undefined;
     this.phase = 'stopped';
     this.#stop.abort(new Error('the machine was stopped'));
     this.#kubelet?.stop();
-    const control = this.#control;
+    this.#control?.stop();
     this.#site.network.setAddressUp(this.machine.ip, false);
-    if (control) void control[Symbol.asyncDispose]();
+  }
+
+  /** Boots from the disk: cloud-init does not run again, static pods and the kubelet do. Never rejects. */
+  async resume(): Promise<void> {
+    const before = { control: this.#control, kubelet: this.#kubelet };
+    const files = this.#installed;
+    if (this.phase !== 'stopped') return;
+    this.#stop = new AbortController();
+    const { signal } = this.#stop;
+    this.#site.network.setAddressUp(this.machine.ip, true);
+    if (files === undefined || !before.kubelet) {
+      this.phase = 'idle'; // it was not a node yet: a half bootstrapped machine stays one
+      return;
+    }
+    this.phase = 'booting';
+    try {
+      await this.#site.pace.sleep(TIMES.boot, signal);
+      const { cluster, options } = before.kubelet;
+      // A member that was removed meanwhile never starts again.
+      if (before.control && cluster.etcd.get(before.control.memberId)) {
+        cluster.etcd.started(before.control.memberId, options.nodeName, this.machine.ip);
+        const control = await ControlPlane.start({
+          cluster,
+          machine: this.machine,
+          nodeName: options.nodeName,
+          port: before.control.port,
+          advertise: this.machine.ip,
+          memberId: before.control.memberId,
+        });
+        this.#own({ control });
+        await before.control[Symbol.asyncDispose]();
+        if (files.has(KUBE_VIP_MANIFEST))
+          this.#background('kube-vip', (ended) => runKubeVip(control, files, ended));
+      }
+      const kubelet = new Kubelet(cluster, options);
+      this.#own({ kubelet });
+      this.phase = 'node';
+      await this.#untilServed(kubelet, signal);
+      kubelet.register();
+      this.#background('kubelet', () => kubelet.run());
+    } catch (error) {
+      if (!signal.aborted) this.#fail(error);
+    }
+  }
+
+  async #untilServed(kubelet: Kubelet, signal: AbortSignal): Promise<void> {
+    while (!(await kubelet.apiReachable())) await this.#site.pace.sleep(TIMES.retry, signal);
   }
 
   #fail(error: unknown): void {
@@ -93,6 +152,7 @@ export class SimMachine {
   async #cloudInit(): Promise<void> {
     const { machine } = this;
     const config = readCloudConfig(machine.userData, machine);
+    this.#files = config.files;
     for (const problem of config.problems) {
       this.#console.log(`cloud-init: ${problem}\n`);
       this.#console.event(
