@@ -5,6 +5,7 @@
  */
 import type { ClusterStatus } from '../contract/cluster.ts';
 import type { ProblemDetails } from '../contract/errors.ts';
+import type { InventoryEntry } from '../kube/inventory.ts';
 import type { ClusterPki } from '../kube/pki.ts';
 import type { Stamp } from './ownership.ts';
 
@@ -123,6 +124,8 @@ export interface PackRecord {
   readonly appliedAt: number;
   readonly readyAt?: number;
   readonly task: TaskRecord;
+  /** What it has put into the cluster, or was about to: what leaves it is taken away. */
+  readonly inventory?: readonly InventoryEntry[];
 }
 
 export type Stage =

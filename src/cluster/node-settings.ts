@@ -3,6 +3,7 @@
  * node-role.kubernetes.io/ cannot be set by the kubelet itself, so the gateway sets all of them.
  */
 import type { Pool } from '../contract/cluster.ts';
+import type { NodeSettings } from '../kube/nodes.ts';
 import type { NodeRecord } from './model.ts';
 import type { KubeNode } from './observed.ts';
 import type { Scene } from './plan.ts';
@@ -18,6 +19,19 @@ export function nodeAdjustments(scene: Scene, node: NodeRecord, kubeNode: KubeNo
   return [];
 }
 
+/** What a pool gives to its Nodes. */
+export function settingsOf(pool: Pool): NodeSettings {
+  return {
+    labels: pool.labels,
+    taints: pool.taints.map(({ key, value, effect }) => ({
+      key,
+      effect,
+      ...(value === '' ? {} : { value }),
+    })),
+  };
+}
+
+/** The Node has what its pool gives, and nothing that the pool once gave and gives no more. */
 export function carriesSettings(pool: Pool, kubeNode: KubeNode): boolean {
   const labels = Object.entries(pool.labels).every(([key, value]) => kubeNode.labels[key] === value);
   const taints = pool.taints.every((taint) =>
@@ -25,5 +39,13 @@ export function carriesSettings(pool: Pool, kubeNode: KubeNode): boolean {
       (own) => own.key === taint.key && own.effect === taint.effect && (own.value ?? '') === taint.value,
     ),
   );
-  return labels && taints;
+  // kubelets register with some of them: what is to be taken away later must be known as ours.
+  const known =
+    Object.keys(pool.labels).every((key) => kubeNode.managed.labels.includes(key)) &&
+    pool.taints.every(({ key, effect }) => kubeNode.managed.taints.includes(`${key}:${effect}`));
+  const given = new Set(pool.taints.map(({ key, effect }) => `${key}:${effect}`));
+  const stale =
+    kubeNode.managed.labels.some((key) => !(key in pool.labels) && key in kubeNode.labels) ||
+    kubeNode.managed.taints.some((key) => !given.has(key));
+  return labels && taints && known && !stale;
 }

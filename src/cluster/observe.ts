@@ -6,6 +6,7 @@
 import { type Clock, withDeadline } from '../base/clock.ts';
 import { describeError } from '../base/errors.ts';
 import type { KubeClient, KubeObject } from '../kube/client.ts';
+import { readManaged } from '../kube/nodes.ts';
 import type { MaasObserver } from '../maas/observer.ts';
 import type { ClusterAccess } from './access.ts';
 import { type ClusterRecord, endpointAddress, heldSystemId } from './model.ts';
@@ -162,5 +163,6 @@ export function readNode(object: KubeObject): KubeNode {
     bootId: status?.nodeInfo?.bootID,
     labels,
     taints: spec?.taints ?? [],
+    managed: readManaged(object),
   };
 }

@@ -19,6 +19,8 @@ export interface KubeNode {
   readonly bootId: string | undefined;
   readonly labels: Readonly<Record<string, string>>;
   readonly taints: readonly { readonly key: string; readonly value?: string; readonly effect: string }[];
+  /** Labels (keys) and taints (`key:effect`) that its pool has given to it. */
+  readonly managed: { readonly labels: readonly string[]; readonly taints: readonly string[] };
 }
 
 export type KubeView =

@@ -137,7 +137,10 @@ function planPacks({ document, record, observed, nodes, initialized }: Scene): S
     if (applied?.hash !== hash || applied.readyAt === undefined)
       return [{ kind: 'apply-pack', pack: pack.name, hash }];
   }
-  return [];
+  // Last: what takes over from a pack that left is there before that pack goes.
+  const wanted = new Set(wantedPacks(document).map(({ name }) => name));
+  const left = Object.keys(record.packs).filter((name) => !wanted.has(name));
+  return left.map((pack) => ({ kind: 'remove-pack', pack }));
 }
 
 function carries(document: ClusterDocument, poolName: string): boolean {

@@ -31,6 +31,8 @@ export type Step =
   | { readonly kind: 'elect-init'; readonly node: string }
   | { readonly kind: 'grant-rights' }
   | { readonly kind: 'apply-pack'; readonly pack: string; readonly hash: string }
+  /** A pack that left the profile. */
+  | { readonly kind: 'remove-pack'; readonly pack: string }
   /** Labels and taints of the pool on its Nodes. */
   | { readonly kind: 'adjust-node'; readonly node: string }
   | { readonly kind: 'prepare-upgrade'; readonly version: string }
@@ -67,7 +69,7 @@ export type StepKind = Step['kind'];
 /** What the step works on; one subject is worked on by one step at a time. */
 export function subjectOf(step: Step): string {
   if ('node' in step) return `node/${step.node}`;
-  if (step.kind === 'apply-pack') return `pack/${step.pack}`;
+  if (step.kind === 'apply-pack' || step.kind === 'remove-pack') return `pack/${step.pack}`;
   if (step.kind === 'run-policy') return `policy/${step.policy}`;
   if (step.kind === 'check-origin') return 'origin';
   return 'cluster';

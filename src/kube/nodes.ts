@@ -116,7 +116,8 @@ export function nodePath(nodeName: string): string {
 
 const EMPTY_MANAGED = JSON.stringify({ labels: [], taints: [] });
 
-function readManaged(node: KubeObject): { labels: string[]; taints: string[] } {
+/** Labels and taints (`key:effect`) on the Node that came from us. */
+export function readManaged(node: KubeObject): { labels: string[]; taints: string[] } {
   const text = node.metadata.annotations?.[ANNOTATION_MANAGED] ?? EMPTY_MANAGED;
   try {
     const value = asRecord(JSON.parse(text));

@@ -47,6 +47,7 @@ const node = (name: string, changes: Partial<KubeNode> = {}): KubeNode => ({
   internalIp: undefined,
   bootId: `boot-${name}`,
   labels: {},
+  managed: { labels: [], taints: [] },
   taints: [],
   ...changes,
 });

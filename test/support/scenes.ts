@@ -78,6 +78,7 @@ export function scene(
         internalIp: undefined,
         bootId: undefined,
         labels: {},
+        managed: { labels: [], taints: [] },
         taints: [],
       });
     return {

@@ -10,7 +10,7 @@ import { allocate } from './allocate.ts';
 import { beginDelete, finishDelete, forceDelete } from './delete.ts';
 import { deploy } from './deploy.ts';
 import { abortDeploy, failNode } from './fail-node.ts';
-import { adjustNode, applyPack, grantRights, grantToken, revokeToken } from './kubernetes.ts';
+import { adjustNode, applyPack, grantRights, grantToken, removePack, revokeToken } from './kubernetes.ts';
 import { cordonNode, deleteNodeObject, forgetNode } from './leave.ts';
 import { addNodes, checkPlacement, electInit, prepare, removeNodes } from './prepare.ts';
 import { checkOrigin, releaseStrays } from './strays.ts';
@@ -34,6 +34,7 @@ const EXECUTORS: { readonly [K in StepKind]: Executor<Extract<Step, { kind: K }>
   'elect-init': electInit,
   'grant-rights': (_step, context, signal) => grantRights(context, signal),
   'apply-pack': applyPack,
+  'remove-pack': removePack,
   'adjust-node': adjustNode,
   'prepare-upgrade': prepareUpgrade,
   'upgrade-kube-proxy': upgradeKubeProxy,

@@ -5,10 +5,13 @@
 import { PcgError } from '../../base/errors.ts';
 import { deleteBootstrapToken, ensureBootstrapToken } from '../../kube/bootstrap-token.ts';
 import { applyObjects, unreadyObjects } from '../../kube/apply.ts';
+import { type InventoryEntry, inventoryOf, pruneObjects } from '../../kube/inventory.ts';
+import { syncNode } from '../../kube/nodes.ts';
 import { kubeVipRbac, portalViewerBinding } from '../../kube/rbac.ts';
 import type { KubeObject } from '../../kube/client.ts';
 import { DONE, type StepContext, type StepOutcome } from '../context.ts';
 import { endpointAddress, findNode, finishTask, startTask, withNode } from '../model.ts';
+import { settingsOf } from '../node-settings.ts';
 import { renderPack } from '../packs.ts';
 import { wantedPacks } from '../plan.ts';
 import { kubeNodeOf } from '../situation.ts';
@@ -93,9 +96,13 @@ export async function applyPack(
   });
   const known = record.packs[pack.name];
   if (known?.hash !== step.hash) {
+    const fieldManager = `${FIELD_MANAGER}/${pack.name}`;
+    await remember(context, pack.name, objects);
     // The first application adopts what a person may have applied by hand; later ones expose drift as conflicts.
-    const options = { clock, fieldManager: `${FIELD_MANAGER}/${pack.name}`, force: known === undefined };
+    const options = { clock, fieldManager, force: known === undefined || known.hash === '' };
     await applyObjects(context.kube(), objects, options, signal);
+    const before = context.record().packs[pack.name]?.inventory ?? [];
+    const pruned = await pruneObjects(context.kube(), before, objects, fieldManager, signal);
     const now = clock.now();
     await context.commit((current) => ({
       ...current,
@@ -104,10 +111,18 @@ export async function applyPack(
         [pack.name]: {
           hash: step.hash,
           appliedAt: now,
+          inventory: inventoryOf(objects),
           task: startTask(current.packs[pack.name]?.task, now),
         },
       },
     }));
+    if (pruned.deleted.length > 0 || pruned.kept.length > 0)
+      await context.event({
+        severity: 'info',
+        reason: 'AddonPruned',
+        message: `${pruned.deleted.length} objects left pack ${pack.name}`,
+        data: { deleted: pruned.deleted.slice(0, 50), kept: pruned.kept.slice(0, 50) },
+      });
     await context.event({
       severity: 'info',
       reason: pack.layer === 'cni' ? 'NetworkApplied' : 'AddonApplied',
@@ -116,6 +131,45 @@ export async function applyPack(
     });
   }
   return await awaitPack(pack.name, pack.layer, objects, context, signal, timings.packDeadlineMs);
+}
+
+/** On disk before anything is applied: an application that was cut short is pruned by the next one. */
+async function remember(context: StepContext, name: string, objects: readonly KubeObject[]): Promise<void> {
+  await context.commit((record) => {
+    const known = record.packs[name];
+    const inventory = [...(known?.inventory ?? []), ...inventoryOf(objects)];
+    const now = context.clock.now();
+    const next = known
+      ? { ...known, inventory: unique(inventory) }
+      : { hash: '', appliedAt: now, inventory: unique(inventory), task: startTask(undefined, now) };
+    return { ...record, packs: { ...record.packs, [name]: next } };
+  });
+}
+
+function unique(entries: readonly InventoryEntry[]): InventoryEntry[] {
+  return [...new Map(entries.map((entry) => [JSON.stringify(entry), entry])).values()];
+}
+
+/** The profile no longer has this pack: everything that it brought and still owns goes, then its record. */
+export async function removePack(
+  step: { pack: string },
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<StepOutcome> {
+  const known = context.record().packs[step.pack];
+  const fieldManager = `${FIELD_MANAGER}/${step.pack}`;
+  const pruned = await pruneObjects(context.kube(), known?.inventory ?? [], [], fieldManager, signal);
+  await context.commit((record) => {
+    const { [step.pack]: _gone, ...packs } = record.packs;
+    return { ...record, packs };
+  });
+  await context.event({
+    severity: 'info',
+    reason: 'AddonRemoved',
+    message: `pack ${step.pack} is no longer part of the profile`,
+    data: { deleted: pruned.deleted.slice(0, 50), kept: pruned.kept.slice(0, 50) },
+  });
+  return DONE;
 }
 
 async function awaitPack(
@@ -150,10 +204,12 @@ async function awaitPack(
         details: { pack: name, unready: unready.slice(0, 10) },
       },
     );
-  return { kind: 'later', waitingFor: `${first.object}: ${first.why}`, afterMs: context.timings.kubeProbeMs };
+  const others = unready.length === 1 ? '' : ` (and ${unready.length - 1} more)`;
+  const waitingFor = `${first.object}: ${first.why}${others}`;
+  return { kind: 'later', waitingFor, afterMs: context.timings.kubeProbeMs };
 }
 
-/** Labels and taints of the pool. Taints of others (not-ready, disk-pressure, ...) stay. */
+/** Labels and taints of the pool; what left the pool's settings is taken away, what others set stays. */
 export async function adjustNode(
   step: { node: string },
   context: StepContext,
@@ -163,25 +219,6 @@ export async function adjustNode(
   const pool = context.document.spec.pools.find((candidate) => candidate.name === node?.pool);
   const kubeNode = node && kubeNodeOf(node, context.observed);
   if (!node || !pool || !kubeNode) return DONE;
-  const path = `/api/v1/nodes/${encodeURIComponent(kubeNode.name)}`;
-  const current = await context.kube().get(path, signal);
-  if (!current) return DONE;
-  const taints = (
-    (current['spec'] as { taints?: { key: string; effect: string }[] } | undefined)?.taints ?? []
-  ).filter((own) => !pool.taints.some((taint) => taint.key === own.key && taint.effect === own.effect));
-  const wanted = pool.taints.map(({ key, value, effect }) => ({
-    key,
-    effect,
-    ...(value === '' ? {} : { value }),
-  }));
-  await context.kube().patch(
-    path,
-    {
-      metadata: { labels: pool.labels, resourceVersion: current.metadata.resourceVersion },
-      ...(wanted.length === 0 ? {} : { spec: { taints: [...taints, ...wanted] } }),
-    },
-    'merge',
-    signal,
-  );
+  await syncNode(context.kube(), kubeNode.name, settingsOf(pool), signal);
   return DONE;
 }
