@@ -6,8 +6,10 @@ import { type ChildProcessWithoutNullStreams, execFile, spawn } from 'node:child
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createWriteStream, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { promisify } from 'node:util';
 import { Agent, request } from 'undici';
@@ -202,6 +204,9 @@ describeWith(['kubectl'], 'kubectl through portal, tunnel and gateway', () => {
         const reply = await request(`http://127.0.0.1:${port}/`);
         expect(await reply.body.text()).toBe(`hello from ${name}\n`);
       }
+      const raw = connect(Number(port), '127.0.0.1');
+      raw.end(sent);
+      expect(sha(await bytes(raw))).toBe(sha(sent));
       forward.kill();
 
       const content = randomBytes(24 * MIB);
@@ -345,6 +350,8 @@ describeWith(['kubectl'], 'kubectl through portal, tunnel and gateway', () => {
     writeFileSync(file('glass'), String(printed.ready['kubeconfig']));
     expect(await as('glass', ['auth', 'whoami'])).toMatch(/break-glass/);
     expect((await as('glass', ['get', 'nodes'])).match(/ Ready /g)).toHaveLength(3);
+    const direct = await timed(() => as('glass', ['cp', file('in'), 'box:/tmp/direct']));
+    console.info(`cp 24 MiB in without portal and tunnel: ${(24 / direct).toFixed(1)} MiB/s`);
     await as('glass', ['create', 'configmap', 'saved', '--from-literal=a=b']);
     const away = await failing('admin', 'get', 'nodes', '--request-timeout=5s');
     expect(away.code).not.toBe(0);
@@ -356,9 +363,13 @@ function sha(bytes: Buffer): string {
   return createHash('sha256').update(bytes).digest('hex');
 }
 
-async function all(child: ChildProcessWithoutNullStreams): Promise<Buffer> {
+function all(child: ChildProcessWithoutNullStreams): Promise<Buffer> {
+  return bytes(child.stdout);
+}
+
+async function bytes(from: Readable): Promise<Buffer> {
   const chunks: Buffer[] = [];
-  for await (const chunk of child.stdout) chunks.push(chunk as Buffer);
+  for await (const chunk of from) chunks.push(chunk as Buffer);
   return Buffer.concat(chunks);
 }
 
