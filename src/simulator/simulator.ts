@@ -163,6 +163,7 @@ export async function startSimulator(options: SimulatorOptions = {}): Promise<Si
     stats,
     changed: () => cache.forgetAll(),
     milestones: () => runtime.milestones?.() ?? [],
+    clusters: () => ({ clusters: runtime.clusters?.() ?? [], departures: runtime.departures?.() ?? [] }),
   });
   server = building.use(
     await MaasServer.start({

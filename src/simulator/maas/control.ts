@@ -20,6 +20,8 @@ export interface ControlOptions {
   readonly changed: () => void;
   /** What booted machines went through. */
   readonly milestones: () => readonly unknown[];
+  /** What they form, and what stopped with those that went. */
+  readonly clusters: () => unknown;
 }
 
 const reply = (status: number, value: unknown): Reply => ({
@@ -173,6 +175,7 @@ export function createControl(options: ControlOptions): (request: ControlRequest
     if (kind === undefined) return overviewPage(region, faults, options.stats());
     if (kind === 'ledger') return reply(200, region.ledger.toJSON());
     if (kind === 'stats') return reply(200, options.stats());
+    if (kind === 'clusters') return reply(200, options.clusters());
     if (kind === 'milestones') return reply(200, options.milestones());
     if (kind === 'faults' && request.method === 'DELETE') {
       faults.replace([]);

@@ -40,6 +40,8 @@ export class ApiFront implements AsyncDisposable {
   readonly #sockets = new Set<Duplex>();
   /** Requests seen, for counting tests and the ledger. */
   requests = 0;
+  /** The same without streams, by the user who sent them. */
+  readonly requestsBy = new Map<string, number>();
 
   constructor(core: ApiCore, certificate: ServingCertificate) {
     this.core = core;
@@ -143,6 +145,7 @@ export class ApiFront implements AsyncDisposable {
       throw badRequest(`cannot parse the request path ${message.url}`);
     }
     const user = authenticate(message, this.#authentication());
+    this.requestsBy.set(user.name, (this.requestsBy.get(user.name) ?? 0) + 1);
     return { ...info, user, headers: message.headers, body: decodeBody(Buffer.concat(chunks), message) };
   }
 
