@@ -67,7 +67,23 @@ export function demoCommand(program: Command, context: CliContext): void {
     .action((options: DemoOptions) => runDemo(options, context));
 }
 
-async function runDemo(options: DemoOptions, context: CliContext): Promise<void> {
+/** A connection may break some time before its process is seen to be gone. */
+const EXIT_NOTICE_MS = 500;
+
+/** The agent may die as often as it likes; without the portal or the simulator there is nothing to watch. */
+async function runDemo(options: DemoOptions, outer: CliContext): Promise<void> {
+  const broken = new AbortController();
+  const context = { ...outer, signal: AbortSignal.any([outer.signal, broken.signal]) };
+  try {
+    await playDemo(options, context, broken);
+  } catch (error) {
+    if (!context.signal.aborted) await outer.clock.sleep(EXIT_NOTICE_MS, context.signal).catch(() => {});
+    // Why it broke explains more than what broke first because of it.
+    throw broken.signal.aborted ? broken.signal.reason : error;
+  }
+}
+
+async function playDemo(options: DemoOptions, context: CliContext, broken: AbortController): Promise<void> {
   const started = context.clock.monotonic();
   const parent = options.stateDir ?? tmpdir();
   mkdirSync(parent, { recursive: true });
@@ -76,10 +92,12 @@ async function runDemo(options: DemoOptions, context: CliContext): Promise<void>
   if (options.stateDir === undefined) stack.defer(() => rmSync(directory, { recursive: true, force: true }));
   context.say(`Logs and state: ${directory}`);
 
-  const simulator = stack.use(await launch(context, directory, 'simulator', simulatorArguments(options)));
+  const simulator = stack.use(
+    await launch(context, directory, broken, 'simulator', simulatorArguments(options)),
+  );
   const maasUrl = field(simulator, 'maasUrl');
   const portal = stack.use(
-    await launch(context, directory, 'portal', [
+    await launch(context, directory, broken, 'portal', [
       'portal',
       '--json',
       '--port',
@@ -147,6 +165,7 @@ async function runDemo(options: DemoOptions, context: CliContext): Promise<void>
   if (!options.once) {
     context.say('Running until Ctrl-C.');
     await untilStopped(context.signal);
+    broken.signal.throwIfAborted();
   } else {
     await client.call(
       'POST',
@@ -191,6 +210,7 @@ function simulatorArguments(options: DemoOptions): string[] {
 async function launch(
   context: CliContext,
   directory: string,
+  broken: AbortController,
   name: string,
   args: string[],
 ): Promise<Program> {
@@ -203,6 +223,14 @@ async function launch(
     clock: context.clock,
     signal: context.signal,
   });
+  // Its own end at the end of the demo comes too late to be an abort of anything.
+  void program.exited.then(({ code, signal }) =>
+    broken.abort(
+      new PcgError('TEMPORARY', `the ${name} of the demo has ended (${signal ?? `exit code ${code}`})`, {
+        fix: `Start the demo again with --state-dir to keep its log, ${name}.log.`,
+      }),
+    ),
+  );
   announce(
     context,
     { event: 'process', name, pid: program.pid, log: logFile },

@@ -41,19 +41,24 @@ async function demoUntil(moment: number | RegExp, directory: string) {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let text = '';
+  let errors = '';
   const closed = new Promise<number | null>((resolve) => void child.once('close', resolve));
   const reached = new Promise<void>((resolve, reject) => {
     child.stdout.on('data', (chunk) => {
       text += String(chunk);
       if (moment instanceof RegExp && moment.test(text)) resolve();
     });
-    child.stderr.resume();
+    child.stderr.on('data', (chunk) => {
+      errors += String(chunk);
+    });
     void closed.then((code) => reject(new Error(`the demo ended early with ${String(code)}\n${text}`)));
     if (typeof moment === 'number') void systemClock.sleep(moment).then(resolve);
   });
   reached.catch(() => {});
   await reached;
-  return { child, closed, mark };
+  const pidOf = (name: string) =>
+    Number(new RegExp(`"name":"${name}","pid":(\\d+)`).exec(text)?.[1] ?? 'none');
+  return { child, closed, mark, pidOf, stderr: () => errors };
 }
 
 async function inDirectory(work: (directory: string) => Promise<void>): Promise<void> {
@@ -94,6 +99,22 @@ describe('the end of the demo', () => {
       inDirectory(async (directory) => {
         const { child, mark } = await demoUntil(moment, directory);
         child.kill('SIGKILL');
+        expect(await noneLeft(mark)).toEqual([]);
+      }),
+  );
+
+  it.each([
+    ['portal', /MachineAllocated/],
+    ['simulator', /"event":"running"/],
+  ] as const)(
+    'kill -9 of its %s ends it with that reason, and leaves no process',
+    { timeout: 90_000 },
+    (name, moment) =>
+      inDirectory(async (directory) => {
+        const { closed, mark, pidOf, stderr } = await demoUntil(moment, directory);
+        process.kill(pidOf(name), 'SIGKILL');
+        expect(await closed).toBe(75);
+        expect(stderr()).toContain(`Error TEMPORARY: the ${name} of the demo has ended (SIGKILL)`);
         expect(await noneLeft(mark)).toEqual([]);
       }),
   );
