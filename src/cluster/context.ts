@@ -6,7 +6,7 @@ import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { ClusterDocument } from '../contract/cluster.ts';
 import type { EventDraft } from '../contract/events.ts';
-import type { KubeClient } from '../kube/client.ts';
+import type { KubeClient, KubeTarget } from '../kube/client.ts';
 import type { EtcdClient } from '../kube/etcd.ts';
 import type { MaasClient, Machine } from '../maas/client.ts';
 import type { MaasObserver } from '../maas/observer.ts';
@@ -55,6 +55,10 @@ export interface StepContext {
   readonly superseded: AbortSignal;
   /** Endpoint addresses that other clusters of this gateway hold. */
   addressesInUse(): Promise<ReadonlySet<string>>;
+  /** A host answers at this address of the machine network. */
+  isTaken(ip: string, port: number, signal: AbortSignal): Promise<boolean>;
+  /** End of the validity of a running server's certificate, wall clock milliseconds. */
+  certificateExpiry(target: KubeTarget, signal: AbortSignal): Promise<number>;
   readonly quarantine: Quarantine;
   readonly gateway: string;
   readonly site: EngineSite;

@@ -8,7 +8,7 @@ import type { ClusterSpec } from '../contract/cluster.ts';
 import { freeAddresses } from '../maas/vip.ts';
 import type { StepContext, StepOutcome } from './context.ts';
 import { DONE } from './context.ts';
-import type { EndpointRecord } from './model.ts';
+import { type EndpointRecord, endpointAddress } from './model.ts';
 import { randomText } from './names.ts';
 import { API_PORT } from './observe.ts';
 import { checkSite, type SiteCheck } from './site-check.ts';
@@ -17,6 +17,8 @@ import { checkSite, type SiteCheck } from './site-check.ts';
 const DNS_TTL_SECONDS = 10;
 /** Addresses tried before the subnet counts as full. */
 const ADDRESSES_TRIED = 20;
+/** A subnet in which so many free addresses answer is not MAAS's to give away. */
+const ANSWERING_TOLERATED = 5;
 
 export async function reserveEndpoint(context: StepContext, signal: AbortSignal): Promise<StepOutcome> {
   const { endpoint } = context.document.spec.network;
@@ -62,7 +64,14 @@ async function reserveVip(wanted: KubeVip, context: StepContext, signal: AbortSi
       ? freeAddresses(subnet, ranges, ADDRESSES_TRIED, context.random)
       : [wanted.address]
   ).filter((ip) => !taken.has(ip));
+  const answering: string[] = [];
   for (const ip of candidates) {
+    // MAAS knows its own addresses only: a host that somebody set up by hand would fight with kube-vip for this one.
+    if (await context.isTaken(ip, API_PORT, signal)) {
+      answering.push(ip);
+      if (answering.length >= ANSWERING_TOLERATED) break;
+      continue;
+    }
     await context.commit((record) => ({
       ...record,
       endpoint: { kind: 'reserving', ip, subnetCidr: subnet.cidr },
@@ -72,15 +81,23 @@ async function reserveVip(wanted: KubeVip, context: StepContext, signal: AbortSi
     await context.commit((record) => ({ ...record, endpoint: { kind: 'none' } }));
     if (outcome.kind === 'full') break;
   }
-  throw unavailable(wanted.address, subnet.cidr);
+  throw unavailable(wanted.address, subnet.cidr, answering);
 }
 
-function unavailable(address: string | undefined, subnet: string): PcgError {
-  return new PcgError(
-    'VIP_UNAVAILABLE',
-    address === undefined ? `no free address in ${subnet}` : `${address} is taken`,
-    { field: address === undefined ? 'spec.network.endpoint.subnet' : 'spec.network.endpoint.address' },
-  );
+function unavailable(
+  address: string | undefined,
+  subnet: string,
+  answering: readonly string[] = [],
+): PcgError {
+  const field = address === undefined ? 'spec.network.endpoint.subnet' : 'spec.network.endpoint.address';
+  const [first] = answering;
+  const why = address === undefined ? `no free address in ${subnet}` : `${address} is taken`;
+  if (first === undefined) return new PcgError('VIP_UNAVAILABLE', why, { field });
+  return new PcgError('VIP_UNAVAILABLE', `${why}: a host that MAAS does not know answers at ${first}`, {
+    field,
+    details: { answering },
+    fix: 'Find the host that uses the address, or reserve the range that such hosts use in MAAS.',
+  });
 }
 
 async function held(context: StepContext, ip: string, subnetCidr: string): Promise<StepOutcome> {
@@ -154,4 +171,17 @@ export async function releaseEndpoint(context: StepContext, signal: AbortSignal)
   }
   await context.commit((record) => ({ ...record, endpoint: { kind: 'released' } }));
   return DONE;
+}
+
+/** The API server works on its node, and the address that all nodes use does not lead to it. */
+export async function reportEndpoint(context: StepContext): Promise<StepOutcome> {
+  const endpoint = endpointAddress(context.record().endpoint);
+  throw new PcgError(
+    'VIP_UNAVAILABLE',
+    `the API server answers on its own address, but not at ${endpoint?.host ?? 'its endpoint'}`,
+    {
+      fix: 'Check that no other host uses the address, and that the machines of the control plane share its subnet.',
+      details: { endpoint: endpoint?.host },
+    },
+  );
 }

@@ -13,6 +13,8 @@ import type { KubeClient, KubeTarget } from '../kube/client.ts';
 import { createEtcdClient } from '../kube/etcd.ts';
 import { renderKubeconfig } from '../kube/kubeconfig.ts';
 import { issueClientCertificate } from '../kube/pki.ts';
+import { isAddressTaken } from '../kube/probe.ts';
+import { serverCertificateExpiry } from '../kube/server-certificate.ts';
 import type { MaasClient } from '../maas/client.ts';
 import type { MaasObserver } from '../maas/observer.ts';
 import type { Outbox } from '../store/outbox.ts';
@@ -42,6 +44,9 @@ export interface EngineOptions {
   readonly kube: (target: KubeTarget) => KubeClient;
   /** Doors to etcd; default: the JSON gateway over mTLS. */
   readonly etcd?: MakeEtcdClient;
+  /** Looks at the machine network; default: TCP and TLS, through the machine proxy where there is one. */
+  readonly isTaken?: RunDependencies['isTaken'];
+  readonly certificateExpiry?: RunDependencies['certificateExpiry'];
   readonly site: EngineSite;
   readonly timings: Timings;
   readonly random?: Random;
@@ -159,6 +164,12 @@ class Engine implements ClusterEngine {
       gatewayId,
       kube,
       etcd: this.#options.etcd ?? ((endpoints, identity) => createEtcdClient(endpoints, identity, { clock })),
+      isTaken:
+        this.#options.isTaken ??
+        ((ip, port, signal) => isAddressTaken(ip, port, { clock, proxyUrl: site.machineProxyUrl }, signal)),
+      certificateExpiry:
+        this.#options.certificateExpiry ??
+        ((target, signal) => serverCertificateExpiry(target, { clock }, signal)),
       site,
       timings,
       random: this.#random,

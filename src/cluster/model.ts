@@ -171,6 +171,7 @@ export interface ClusterRecord {
   /** kube-proxy was moved to this version. */
   readonly kubeProxyVersion?: string;
   readonly certificatesExpireAt?: number;
+  readonly certificatesCheckedAt?: number;
   readonly rotateRequestedAt?: number;
   readonly policies: Readonly<Record<string, PolicyRecord>>;
   /** Why it is Failed; cleared by progress, `retry` or a new generation. */

@@ -54,6 +54,7 @@ export function plan(input: PlanInput): Step[] {
     ),
     ...planEndpoint(scene),
     ...planPacks(scene),
+    ...planCertificates(scene),
     ...planPolicies(scene),
     ...planSettle(scene),
   ];
@@ -95,10 +96,20 @@ function planInit({ record, initialized }: Scene): Step[] {
   return fresh ? [{ kind: 'elect-init', node: fresh.name }] : [];
 }
 
-function planEndpoint({ record, observed, nodes }: Scene): Step[] {
+function planEndpoint({ record, observed, nodes, timings }: Scene): Step[] {
   const steps: Step[] = [];
   if (record.rightsGrantedAt === undefined && observed.kube.kind === 'reachable')
     steps.push({ kind: 'grant-rights' });
+  const { initializedAt, stage } = record;
+  // The API server answers on its own address: something else is at the endpoint, or nothing may be.
+  if (
+    observed.kube.kind === 'reachable' &&
+    !observed.kube.endpoint &&
+    stage.kind === 'provisioning' &&
+    initializedAt !== undefined &&
+    observed.now - initializedAt > timings.initDeadlineMs
+  )
+    steps.push({ kind: 'report-endpoint' });
   if (record.endpoint.kind === 'dns') {
     const addresses = nodes
       .filter(({ node, situation }) => {
@@ -148,6 +159,19 @@ function carries(document: ClusterDocument, poolName: string): boolean {
   if (pool === undefined) return true;
   const hasWorkers = document.spec.pools.some((other) => other.role === 'worker' && other.size > 0);
   return pool.role === 'worker' || pool.allowWorkers || !hasWorkers;
+}
+
+/** Looked at now and then, and anew after control-plane nodes came. */
+function planCertificates({ record, observed, nodes, endpointUp, timings }: Scene): Step[] {
+  if (record.stage.kind !== 'running' || !endpointUp) return [];
+  const checked = record.certificatesCheckedAt;
+  const newest = Math.max(
+    0,
+    ...nodes.map(({ node }) => (node.role === 'control-plane' ? (node.readyAt ?? 0) : 0)),
+  );
+  const due =
+    checked === undefined || checked < newest || observed.now - checked >= timings.certificateCheckMs;
+  return due ? [{ kind: 'check-certificates' }] : [];
 }
 
 /** Policies run on a cluster at rest, one at a time. */

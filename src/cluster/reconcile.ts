@@ -51,6 +51,8 @@ export interface RunDependencies {
   readonly account: (id: string) => AccountServices | PcgError;
   readonly kube: (target: KubeTarget) => KubeClient;
   readonly etcd: MakeEtcdClient;
+  readonly isTaken: StepContext['isTaken'];
+  readonly certificateExpiry: StepContext['certificateExpiry'];
   readonly site: EngineSite;
   readonly timings: Timings;
   readonly random: Random;
@@ -530,6 +532,8 @@ export class ClusterRun {
       },
       superseded: this.#superseded.signal,
       addressesInUse: () => this.#deps.addressesInUse(this.id),
+      isTaken: this.#deps.isTaken,
+      certificateExpiry: this.#deps.certificateExpiry,
       quarantine,
       gateway: gatewayId,
       site,

@@ -37,6 +37,10 @@ export type Step =
   | { readonly kind: 'adjust-node'; readonly node: string }
   | { readonly kind: 'prepare-upgrade'; readonly version: string }
   | { readonly kind: 'upgrade-kube-proxy'; readonly version: string }
+  /** When the first certificate of the control plane ends. */
+  | { readonly kind: 'check-certificates' }
+  /** The endpoint does not answer although the control plane does. */
+  | { readonly kind: 'report-endpoint' }
   | { readonly kind: 'run-policy'; readonly policy: string }
   | { readonly kind: 'acknowledge-action'; readonly id: string }
   | { readonly kind: 'settle' }
@@ -72,6 +76,8 @@ export function subjectOf(step: Step): string {
   if (step.kind === 'apply-pack' || step.kind === 'remove-pack') return `pack/${step.pack}`;
   if (step.kind === 'run-policy') return `policy/${step.policy}`;
   if (step.kind === 'check-origin') return 'origin';
+  if (step.kind === 'check-certificates') return 'certificates';
+  if (step.kind === 'report-endpoint') return 'endpoint';
   return 'cluster';
 }
 

@@ -48,6 +48,8 @@ export interface Timings {
   readonly forceDeleteMs: number;
   /** The list of candidate machines is reused this long within one account. */
   readonly candidatesMs: number;
+  /** How often the certificates of a running control plane are looked at. Not scaled in simulations. */
+  readonly certificateCheckMs: number;
   /** Length of one second in durations that users set for hardware (`unhealthyAfterSeconds`). */
   readonly hardwareSecondMs: number;
   /** A deploy or release call waits for the BMC; this long we wait for its answer before reading back. */
@@ -82,6 +84,7 @@ export const DEFAULT_TIMINGS: Timings = {
   powerCycleMs: 10 * MINUTE,
   forceDeleteMs: 30 * SECOND,
   candidatesMs: 30 * SECOND,
+  certificateCheckMs: 12 * HOUR,
   hardwareSecondMs: SECOND,
   policyRunDeadlineMs: 2 * HOUR,
 };
@@ -92,6 +95,7 @@ const UNSCALED: ReadonlySet<keyof Timings> = new Set([
   'quarantineMs',
   'kubeTimeoutMs',
   'candidatesMs',
+  'certificateCheckMs',
 ]);
 /** No interval shrinks below this: a busy loop observes nothing new. */
 const LEAST_MS = 50;

@@ -78,6 +78,8 @@ export class EngineHarness implements AsyncDisposable {
       accounts: { client: () => ({ maas, observer }) },
       kube: (target) => this.site.kube(target),
       etcd: (endpoints) => this.site.etcd(endpoints),
+      isTaken: async (ip) => this.site.answering.has(ip),
+      certificateExpiry: async () => this.site.certificateEnd,
       site: {},
       timings: this.timings,
       queue: this.queue,

@@ -111,6 +111,10 @@ export class FakeSite {
   readonly calls = new Map<string, number>();
   readonly apis = new Map<string, FakeApi>();
   readonly faults: FakeFaults = {};
+  /** Addresses at which a host answers that MAAS does not know. */
+  readonly answering = new Set<string>();
+  /** What every server shows. */
+  certificateEnd = Date.now() + 365 * 24 * 3600 * 1000;
   readonly user = 'gateway';
   readonly #times: FakeTimes;
 

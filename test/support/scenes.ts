@@ -125,6 +125,7 @@ export function scene(
       }),
       pki: {} as never,
       originCheckedAt: NOW,
+      certificatesCheckedAt: NOW,
       placementCheckedAt: NOW,
       endpoint: { kind: 'vip', host: '10.20.0.200', port: 6443, subnetCidr: '10.20.0.0/24' },
       rightsGrantedAt: NOW,

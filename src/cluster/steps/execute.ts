@@ -4,9 +4,10 @@
  */
 import type { StepContext, StepOutcome } from '../context.ts';
 import { runPolicy } from '../policies/run.ts';
-import { publishEndpoint, releaseEndpoint, reserveEndpoint } from '../endpoint.ts';
+import { publishEndpoint, releaseEndpoint, reportEndpoint, reserveEndpoint } from '../endpoint.ts';
 import type { Step, StepKind } from '../steps.ts';
 import { allocate } from './allocate.ts';
+import { checkCertificates } from './certificates.ts';
 import { beginDelete, finishDelete, forceDelete } from './delete.ts';
 import { deploy } from './deploy.ts';
 import { abortDeploy, failNode } from './fail-node.ts';
@@ -38,6 +39,8 @@ const EXECUTORS: { readonly [K in StepKind]: Executor<Extract<Step, { kind: K }>
   'adjust-node': adjustNode,
   'prepare-upgrade': prepareUpgrade,
   'upgrade-kube-proxy': upgradeKubeProxy,
+  'check-certificates': (_step, context, signal) => checkCertificates(context, signal),
+  'report-endpoint': (_step, context) => reportEndpoint(context),
   'run-policy': runPolicy,
   'acknowledge-action': acknowledgeAction,
   settle: (_step, context) => settle(context),
