@@ -268,7 +268,18 @@ function bootstrapWait(node: NodeRecord, situation: Situation, scene: Scene): st
   if (node.init && !scene.initialized) return undefined; // it works
   if (!scene.initialized) return 'the first control-plane node';
   if (!scene.endpointUp) return 'the endpoint';
-  return node.role === 'control-plane' ? 'its turn: control-plane nodes join one by one' : undefined;
+  if (node.role === 'worker') return undefined;
+  const restless = scene.observed.etcd?.members.find((member) => member.learner || !member.healthy);
+  if (restless)
+    return `its turn: etcd member ${restless.name || 'without a name'} ${restless.learner ? 'is still catching up' : 'does not answer'}`;
+  const ahead = scene.nodes.find(
+    ({ node: other, situation: its }) =>
+      other.role === 'control-plane' &&
+      other.name !== node.name &&
+      (other.init || other.token.grantedAt !== undefined) &&
+      !(its.kind === 'ready' && its.node.controlPlane),
+  );
+  return ahead ? `its turn: ${ahead.node.name} joins first` : 'its turn: control-plane nodes join one by one';
 }
 
 function rolloutStatus(scene: Scene): ClusterStatus['rollout'] {

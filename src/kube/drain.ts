@@ -193,8 +193,13 @@ function judgeAnswer(status: number, body: unknown, what: string): Removal {
   const because = (reason: string) => said.causes.some((cause) => cause.reason === reason);
   if (status === 409) return 'gone'; // the precondition failed: this pod is not there any more
   if (status === 403 && because('NamespaceTerminating')) return 'leaving';
-  if (status === 429)
-    return { reason: because('DisruptionBudget') ? 'disruption-budget' : 'throttled', message: said.message };
+  if (status === 429) {
+    const budget = said.causes.find((cause) => cause.reason === 'DisruptionBudget');
+    // The cause names the budget, the message does not.
+    return budget
+      ? { reason: 'disruption-budget', message: budget.message === '' ? said.message : budget.message }
+      : { reason: 'throttled', message: said.message };
+  }
   // More than one budget for a pod: a bare Status 500. Failures of the server or its webhooks carry causes.
   if (
     status === 500 &&

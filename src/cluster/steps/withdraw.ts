@@ -3,6 +3,8 @@
  * loses nothing; budgets are respected until the drain's deadline, then pods are deleted. The etcd member goes
  * only when quorum stays, judged by the etcd client on a fresh picture.
  */
+import { toProblem } from '../../base/errors.ts';
+import type { ProblemDetails } from '../../contract/errors.ts';
 import { DRAIN_PAUSE_MS, drainBlocked, drainPass } from '../../kube/drain.ts';
 import { belongsTo } from '../../kube/quorum.ts';
 import { DONE, type StepContext, type StepOutcome } from '../context.ts';
@@ -43,6 +45,7 @@ export async function drainNode(
     return await drained(node, context);
   }
   const [blocked] = outcome.blocked;
+  await tell(node, blocked && toProblem(drainBlocked(kubeNode.name, outcome)), context);
   return {
     kind: 'later',
     waitingFor: blocked
@@ -52,8 +55,34 @@ export async function drainNode(
   };
 }
 
+/** What holds the drain back is the task's error while it lasts, and one line of the timeline. */
+async function tell(
+  node: NodeRecord,
+  error: ProblemDetails | undefined,
+  context: StepContext,
+): Promise<void> {
+  const before = findNode(context.record(), node.name)?.tasks.drain;
+  if (before === undefined || before.error?.message === error?.message) return;
+  await context.commit((record) =>
+    withNode(record, node.name, (current) => {
+      const { error: _old, ...task } = current.tasks.drain ?? before;
+      return { ...current, tasks: { ...current.tasks, drain: error ? { ...task, error } : task } };
+    }),
+  );
+  if (error && before.error === undefined)
+    await context.event({
+      severity: 'warning',
+      reason: 'DrainBlocked',
+      message: error.message,
+      node: node.name,
+      task: 'drain',
+      error,
+    });
+}
+
 async function drained(node: NodeRecord, context: StepContext): Promise<StepOutcome> {
   const now = context.clock.now();
+  await tell(node, undefined, context);
   await context.commit((record) =>
     withNode(record, node.name, (current) => ({ ...current, drainedAt: now })),
   );
