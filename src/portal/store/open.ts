@@ -65,3 +65,18 @@ export function isUniqueViolation(error: unknown): boolean {
     code === PG_UNIQUE_VIOLATION || (typeof errcode === 'number' && SQLITE_UNIQUE_CODES.includes(errcode))
   );
 }
+
+/** Primary result codes of SQLite: READONLY, IOERR, FULL, CANTOPEN. */
+const SQLITE_STORAGE_CODES = [8, 10, 13, 14];
+/** PostgreSQL: disk full, read-only transaction (a standby), and every I/O error (class 58). */
+const PG_STORAGE_CODES = /^(53100|25006|58...)$/;
+
+/** The disk or the rights of the store are at fault; room or rights given, the same request succeeds. */
+export function isStorageFailure(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const { code, errcode } = error as { code?: unknown; errcode?: unknown };
+  return (
+    (typeof errcode === 'number' && SQLITE_STORAGE_CODES.includes(errcode & 0xff)) ||
+    (typeof code === 'string' && PG_STORAGE_CODES.test(code))
+  );
+}

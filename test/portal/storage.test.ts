@@ -1,0 +1,55 @@
+/** A store that cannot be written is told as such: with a code, a fix, and the promise that a retry can help. */
+import { DatabaseSync } from 'node:sqlite';
+import Fastify from 'fastify';
+import { describe, expect, it } from 'vitest';
+import { silentLog } from '../../src/base/log.ts';
+import type { Portal } from '../../src/portal/portal.ts';
+import { createErrorHandler } from '../../src/portal/problem-reply.ts';
+
+function thrownBy(work: (db: DatabaseSync) => void): unknown {
+  using db = new DatabaseSync(':memory:');
+  db.exec('CREATE TABLE t (v TEXT)');
+  try {
+    work(db);
+  } catch (error) {
+    return error;
+  }
+  throw new Error('SQLite did not complain');
+}
+
+const CASES: [string, () => unknown][] = [
+  [
+    'full',
+    () =>
+      thrownBy((db) => {
+        db.exec('PRAGMA max_page_count = 2');
+        for (let n = 0; n < 10; n += 1) db.prepare('INSERT INTO t VALUES (?)').run('x'.repeat(4000));
+      }),
+  ],
+  [
+    'read-only',
+    () =>
+      thrownBy((db) => {
+        db.exec('PRAGMA query_only = 1');
+        db.exec("INSERT INTO t VALUES ('x')");
+      }),
+  ],
+  ['full (PostgreSQL)', () => Object.assign(new Error('could not extend file'), { code: '53100' })],
+];
+
+describe("the portal's store", () => {
+  it.each(CASES)('when %s is STORAGE_FAILED to the caller, never "internal error"', async (_title, fail) => {
+    await using server = Fastify();
+    server.setErrorHandler(createErrorHandler({ log: silentLog } as Portal));
+    server.get('/', () => {
+      throw fail();
+    });
+    const answer = await server.inject('/');
+    expect(answer.statusCode).toBe(507);
+    expect(answer.json()).toMatchObject({
+      code: 'STORAGE_FAILED',
+      retryable: true,
+      fix: expect.stringContaining('space'),
+    });
+  });
+});
