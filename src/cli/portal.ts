@@ -1,6 +1,8 @@
 /** `pcg portal`: the self-hostable portal, API and page. */
+import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { createSecureContext } from 'node:tls';
 import type { Command } from 'commander';
 import { PcgError } from '../base/errors.ts';
 import { createLog, Secret } from '../base/log.ts';
@@ -103,11 +105,22 @@ function tlsSettings(
       field: cert === undefined ? 'tls-cert' : 'tls-key',
       fix: 'Give both --tls-cert and --tls-key, or neither.',
     });
+  if (cert !== undefined && key !== undefined)
+    checked('tls-cert', 'a PEM certificate chain with its key', () => createSecureContext({ cert, key }));
+  if (caPem !== undefined) checked('tls-ca', 'a PEM certificate', () => new X509Certificate(caPem));
   return {
     ...(cert === undefined || key === undefined ? {} : { tls: { cert, key } }),
     ...(caPem === undefined ? {} : { caPem }),
     ...(kubePort === undefined ? {} : { kubePort }),
   };
+}
+
+function checked(field: string, what: string, use: () => unknown): void {
+  try {
+    use();
+  } catch (cause) {
+    throw new PcgError('BAD_CONFIG', `--${field} is not ${what}`, { field, cause });
+  }
 }
 
 function portFrom(text: string | undefined): number | undefined {

@@ -69,6 +69,23 @@ describe('pcg', () => {
     expect(pcg(['help', 'exit-codes']).stdout.trim().split('\n')).toHaveLength(EXIT_CODES.length);
   });
 
+  it('ends with 78 before anything starts when the portal cannot use its certificate', () => {
+    using files = directory();
+    const pem = join(files.path, 'bad.pem');
+    writeFileSync(pem, 'no certificate');
+    const store = ['--port', '0', '--store', join(files.path, 'portal.db')];
+    for (const [args, field] of [
+      [['--tls-cert', pem], 'tls-key'],
+      [['--tls-cert', pem, '--tls-key', pem], 'tls-cert'],
+      [['--tls-ca', pem], 'tls-ca'],
+      [['--tls-ca', join(files.path, 'absent')], 'PCG_TLS_CA'],
+    ] as const) {
+      const result = pcg(['portal', ...store, ...args]);
+      expect(result.status).toBe(78);
+      expect(result.stderr).toMatch(new RegExp(`Error BAD_CONFIG: .*\\n\\s+field: ${field}`));
+    }
+  });
+
   it('ends with 78 on bad configuration and names setting, origin and fix', () => {
     const result = pcg(['config', 'validate'], { PCG_POLL_ACTIVE_MS: 'soon' });
     expect(result.status).toBe(78);
