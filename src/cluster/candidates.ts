@@ -21,6 +21,10 @@ interface Listing {
   readonly startedAt: number;
   readonly signal: AbortSignal;
   readonly read: Promise<Machine[]>;
+  /** Gives the list up, so that it does not keep every other list of this MAAS waiting. */
+  readonly giveUp: () => void;
+  /** Those who want all of it, however long it takes. */
+  patient: number;
   /** Taken while the list was under way: what it says of them is old. */
   readonly gone: Set<string>;
   machines: Machine[] | undefined;
@@ -34,6 +38,8 @@ export class CandidateList {
   readonly #clock: Clock;
   readonly #keepMs: number;
   readonly #listings = new Map<string, Listing>();
+  /** Resource pool -> when its list proved too long to wait for; MAAS is asked for single machines instead. */
+  readonly #long = new Map<string, number>();
   #zones: { readonly names: readonly string[]; readonly at: number } | undefined;
   #queue: Promise<unknown> = Promise.resolve();
 
@@ -76,11 +82,11 @@ export class CandidateList {
   ): Promise<Machine[]> {
     const { resourcePool } = pool.placement;
     const asked = this.#clock.monotonic();
-    const listing = this.#listing(resourcePool, KEPT_FOR_CLAIMS_MS, signal);
-    if ((await this.#soon(listing, signal)) === undefined) {
+    if ((await this.#soon(resourcePool, KEPT_FOR_CLAIMS_MS, signal)) === undefined) {
       const picked = await this.#pick(pool, context, nodesPerZone, signal);
       if (picked) return [picked];
     }
+    const listing = this.#listing(resourcePool, KEPT_FOR_CLAIMS_MS, signal);
     const known = orderCandidates(await this.#whole(listing, signal), pool, context, nodesPerZone);
     if (known.length > 0 || listing.startedAt >= asked) return known;
     const anew = this.#listing(resourcePool, 0, signal);
@@ -89,9 +95,9 @@ export class CandidateList {
 
   /** Ready machines of the resource pools, when the lists are there or come soon. */
   async readySoon(pools: readonly string[], signal: AbortSignal): Promise<Machine[] | undefined> {
-    const listings = pools.map((name) => this.#listing(name, this.#keepMs, signal));
-    const found = await Promise.all(listings.map((listing) => this.#soon(listing, signal)));
-    return found.every((machines) => machines !== undefined) ? found.flat() : undefined;
+    const found = await Promise.all(pools.map((name) => this.#soon(name, this.#keepMs, signal)));
+    const complete = found.filter((machines) => machines !== undefined);
+    return complete.length === pools.length ? complete.flat() : undefined;
   }
 
   /** The same, however long it takes; `recent` is content with a list that somebody else asked for. */
@@ -128,10 +134,14 @@ export class CandidateList {
       const young = this.#clock.monotonic() - known.readAt < keptMs;
       if (young && !(counts && known.outdated)) return known;
     }
+    const control = new AbortController();
+    const either = AbortSignal.any([signal, control.signal]);
     const listing: Listing = {
       startedAt: this.#clock.monotonic(),
-      signal,
-      read: this.#maas.machines.list({ statuses: ['ready'], pools: [resourcePool] }, signal),
+      signal: either,
+      read: this.#maas.machines.list({ statuses: ['ready'], pools: [resourcePool] }, either),
+      giveUp: () => control.abort(new Error('the list takes too long')),
+      patient: 0,
       gone: new Set(),
       machines: undefined,
       readAt: 0,
@@ -153,17 +163,33 @@ export class CandidateList {
   async #whole(listing: Listing, signal: AbortSignal): Promise<Machine[]> {
     if (listing.machines) return listing.machines;
     signal.throwIfAborted();
+    listing.patient += 1;
     const machines = await listing.read;
     signal.throwIfAborted();
     return listing.machines ?? machines;
   }
 
-  async #soon(listing: Listing, signal: AbortSignal): Promise<Machine[] | undefined> {
-    const left = listing.startedAt + PATIENCE_MS - this.#clock.monotonic();
+  /** The list, unless it is not there after a moment: then nobody waits for it for a while. */
+  async #soon(
+    resourcePool: string,
+    keptMs: number,
+    signal: AbortSignal,
+  ): Promise<readonly Machine[] | undefined> {
+    const known = this.#listings.get(resourcePool)?.machines;
+    const long = this.#long.get(resourcePool);
+    const now = this.#clock.monotonic();
+    if (known === undefined && long !== undefined && now - long < KEPT_FOR_CLAIMS_MS) return undefined;
+    const listing = this.#listing(resourcePool, keptMs, signal);
+    const left = listing.startedAt + PATIENCE_MS - now;
     if (listing.machines || left <= 0) return listing.machines;
     const late = Promise.withResolvers<undefined>();
     using _timer = this.#clock.timer(left, () => late.resolve(undefined));
-    return await Promise.race([this.#whole(listing, signal), late.promise]);
+    const machines = await Promise.race([listing.read.then(() => listing.machines), late.promise]);
+    signal.throwIfAborted();
+    if (machines !== undefined) return machines;
+    this.#long.set(resourcePool, this.#clock.monotonic());
+    if (listing.patient === 0) listing.giveUp();
+    return undefined;
   }
 
   /** From the zone with the fewest nodes of the pool, as far as that zone has a machine. */
