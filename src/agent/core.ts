@@ -4,7 +4,7 @@
  */
 import type { FastifyInstance } from 'fastify';
 import type { Registry } from 'prom-client';
-import { PcgError } from '../base/errors.ts';
+import { describeError, PcgError } from '../base/errors.ts';
 import { Secret } from '../base/log.ts';
 import { runForever } from '../base/loop.ts';
 import { Wake } from '../base/wake.ts';
@@ -32,6 +32,8 @@ const PAIRING_POLL_MS = 500;
 const STATUS_INTERVAL_MS = 30_000;
 /** Changes of several accounts in a row make one snapshot. */
 const STATUS_SPACING_MS = 50;
+/** A full disk is not emptied by asking; nor shall the log of it fill another one. */
+const STATUS_RETRY_MS = 5_000;
 
 /** What exists once the gateway is paired. */
 export interface CoreParts {
@@ -238,9 +240,13 @@ export class Core implements AsyncDisposable {
       attempt: async () => {
         await this.#outbox.putSnapshot('gateway', parts.pairing.gatewayId, this.#gatewayStatus(parts));
         await this.#statusWake.wait(clock, STATUS_INTERVAL_MS, signal);
+        return 'stored';
       },
-      onError: (error) => log.error({ err: error }, 'gateway status not stored'),
-      delayMs: () => STATUS_SPACING_MS,
+      onError: (error) => {
+        log.error({ error: describeError(error) }, 'gateway status not stored');
+        return 'failed';
+      },
+      delayMs: (outcome) => (outcome === 'stored' ? STATUS_SPACING_MS : STATUS_RETRY_MS),
     });
   }
 
