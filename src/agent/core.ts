@@ -2,6 +2,7 @@
  * The working half of the agent: waits for pairing, then runs cloud accounts, cluster engine, tunnel and the
  * gateway's own status, until the signal. One part's failure is logged and shown, and never ends the others.
  */
+import { join } from 'node:path';
 import type { FastifyInstance } from 'fastify';
 import type { Registry } from 'prom-client';
 import { describeError, PcgError } from '../base/errors.ts';
@@ -185,6 +186,10 @@ export class Core implements AsyncDisposable {
       accounts,
       kube: (target) => createKubeClient(target, { clock, log }),
       site: siteSettings(settings, caPem),
+      snapshots: {
+        directory: join(settings.stateDir, 'snapshots'),
+        open: (sealed, context) => this.openSealed(sealed, context).reveal(),
+      },
       timings: scaleTimings(DEFAULT_TIMINGS, settings.simulatedSpeed),
     });
     const ready = engine;

@@ -23,6 +23,12 @@ export interface EngineSite extends SiteSettings {
   readonly machineProxyUrl?: string;
 }
 
+export interface SnapshotDoor {
+  readonly directory: string;
+  /** Opens what was sealed to the gateway under this context. Throws when it was not. */
+  open(sealed: string, context: string): string;
+}
+
 /** One MAAS account as all its clusters share it. */
 export interface AccountServices {
   readonly id: string;
@@ -59,6 +65,8 @@ export interface StepContext {
   isTaken(ip: string, port: number, signal: AbortSignal): Promise<boolean>;
   /** End of the validity of a running server's certificate, wall clock milliseconds. */
   certificateExpiry(target: KubeTarget, signal: AbortSignal): Promise<number>;
+  /** Where snapshots of etcd stay, and how sealed credentials are opened. Undefined: this gateway keeps none. */
+  readonly snapshots: SnapshotDoor | undefined;
   readonly quarantine: Quarantine;
   readonly gateway: string;
   readonly site: EngineSite;

@@ -21,7 +21,7 @@ import type { Outbox } from '../store/outbox.ts';
 import { COLLECTIONS, type Records } from '../store/records.ts';
 import type { MakeEtcdClient } from './access.ts';
 import { CandidateList } from './candidates.ts';
-import type { AccountServices, EngineSite } from './context.ts';
+import type { AccountServices, EngineSite, SnapshotDoor } from './context.ts';
 import type { PlacementReport } from './explain.ts';
 import { type ClusterRecord, endpointAddress } from './model.ts';
 import type { Random } from './names.ts';
@@ -48,6 +48,8 @@ export interface EngineOptions {
   readonly isTaken?: RunDependencies['isTaken'];
   readonly certificateExpiry?: RunDependencies['certificateExpiry'];
   readonly site: EngineSite;
+  /** Where snapshots of etcd stay when a cluster names no target; without it there are none. */
+  readonly snapshots?: SnapshotDoor;
   readonly timings: Timings;
   readonly random?: Random;
   /** Position and reason while new clusters must wait (the gateway updates or resizes). */
@@ -170,6 +172,7 @@ class Engine implements ClusterEngine {
       certificateExpiry:
         this.#options.certificateExpiry ??
         ((target, signal) => serverCertificateExpiry(target, { clock }, signal)),
+      snapshots: this.#options.snapshots,
       site,
       timings,
       random: this.#random,

@@ -11,6 +11,7 @@ import { asRecord, asText, statusError } from '../kube/errors.ts';
 import { judgeReadiness } from '../kube/readiness.ts';
 import {
   backupNow,
+  backupObjects,
   cisScanJob,
   conformanceScan,
   patchJob,
@@ -36,6 +37,8 @@ export interface PolicyTask {
   /** Ready nodes by name. */
   readonly nodes: readonly { readonly name: string; readonly role: 'control-plane' | 'worker' }[];
   readonly backups: Policies['backups'];
+  /** Of the backup target, opened on the gateway. */
+  readonly credentials?: { readonly accessKeyId: string; readonly secretAccessKey: string } | undefined;
 }
 
 export type PolicyOutcome =
@@ -130,7 +133,13 @@ async function scanOnce(
 async function backUp(client: KubeClient, task: PolicyTask, signal: AbortSignal): Promise<PolicyOutcome> {
   const wanted = backupNow(task.backups, task.run);
   const path = `/apis/velero.io/v1/namespaces/${VELERO_NAMESPACE}/backups/${wanted.metadata.name}`;
-  const backup = (await client.get(path, signal)) ?? (await createdBy(client, wanted, signal));
+  let backup = await client.get(path, signal);
+  if (backup === undefined) {
+    // Velero must know where backups go before it is asked for one.
+    for (const object of backupObjects(task.backups, task.credentials))
+      await client.apply(object, { fieldManager: FIELD_MANAGER, force: true }, signal);
+    backup = await createdBy(client, wanted, signal);
+  }
   const status = asRecord(backup?.['status']);
   const phase = asText(status['phase'], 'New');
   const summary = {

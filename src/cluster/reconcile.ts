@@ -53,6 +53,7 @@ export interface RunDependencies {
   readonly etcd: MakeEtcdClient;
   readonly isTaken: StepContext['isTaken'];
   readonly certificateExpiry: StepContext['certificateExpiry'];
+  readonly snapshots: StepContext['snapshots'];
   readonly site: EngineSite;
   readonly timings: Timings;
   readonly random: Random;
@@ -534,6 +535,7 @@ export class ClusterRun {
       addressesInUse: () => this.#deps.addressesInUse(this.id),
       isTaken: this.#deps.isTaken,
       certificateExpiry: this.#deps.certificateExpiry,
+      snapshots: this.#deps.snapshots,
       quarantine,
       gateway: gatewayId,
       site,

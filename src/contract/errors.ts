@@ -314,6 +314,12 @@ export const ERROR_CODES = {
     'user-transient',
     'Repair the unhealthy control-plane node first; removing another member would lose quorum.',
   ),
+  BACKUP_TARGET_FAILED: entry(
+    1,
+    502,
+    'user',
+    'Check address, bucket and credentials of the backup target, or the space in the state directory.',
+  ),
   DRAIN_BLOCKED: entry(
     9,
     409,

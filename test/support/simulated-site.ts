@@ -1,6 +1,7 @@
 /** The engine on the real simulator through the real clients: HTTP to MAAS, TLS through the machine proxy. */
 import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { Secret, silentLog } from '../../src/base/log.ts';
+import type { SnapshotDoor } from '../../src/cluster/context.ts';
 import { type ClusterEngine, createClusterEngine } from '../../src/cluster/engine.ts';
 import { DEFAULT_TIMINGS, scaleTimings, type Timings } from '../../src/cluster/timings.ts';
 import type { ClusterDocument, ClusterStatus } from '../../src/contract/cluster.ts';
@@ -20,6 +21,7 @@ export class SimulatedSite implements AsyncDisposable {
   readonly timings: Timings;
   readonly speed: number;
   readonly #maasClock: Clock;
+  readonly #snapshots: SnapshotDoor | undefined;
   engine!: ClusterEngine;
   #stop = new AbortController();
   #running: Promise<unknown> = Promise.resolve();
@@ -31,8 +33,10 @@ export class SimulatedSite implements AsyncDisposable {
     speed: number,
     timings: Partial<Timings>,
     maasClock: Clock,
+    snapshots: SnapshotDoor | undefined,
   ) {
     this.#maasClock = maasClock;
+    this.#snapshots = snapshots;
     this.simulator = simulator;
     this.kubernetes = kubernetes;
     this.speed = speed;
@@ -46,6 +50,7 @@ export class SimulatedSite implements AsyncDisposable {
       timings?: Partial<Timings>;
       /** Of the MAAS client: a hurried one does not wait out every Retry-After. */
       maasClock?: Clock;
+      snapshots?: SnapshotDoor;
     },
   ): Promise<SimulatedSite> {
     let kubernetes: KubernetesRuntime | undefined;
@@ -63,6 +68,7 @@ export class SimulatedSite implements AsyncDisposable {
       options.speed,
       options.timings ?? {},
       options.maasClock ?? systemClock,
+      options.snapshots,
     );
   }
 
@@ -108,6 +114,7 @@ export class SimulatedSite implements AsyncDisposable {
       accounts: { client: () => ({ maas, observer }) },
       kube: (target) => createKubeClient(target, { clock: systemClock, log: silentLog }),
       site: { machineProxyUrl: this.simulator.machineProxyUrl },
+      ...(this.#snapshots === undefined ? {} : { snapshots: this.#snapshots }),
       timings: this.timings,
     });
     this.#running = Promise.all([this.engine.run(signal), observer.run(signal)]).then(() =>

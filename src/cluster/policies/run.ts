@@ -9,6 +9,7 @@ import type { KubeNode } from '../observed.ts';
 import { runPolicyPass } from '../policy-runs.ts';
 import { readRebootProgress, rebootNodes } from './reboot.ts';
 import { isPolicyName, type PolicyName } from './schedule.ts';
+import { openCredentials, snapshotEtcd } from './snapshot.ts';
 
 export type PolicyStep =
   | { readonly kind: 'done'; readonly summary: Readonly<Record<string, unknown>> }
@@ -67,7 +68,8 @@ async function perform(
   startedAt: number,
   signal: AbortSignal,
 ): Promise<PolicyStep> {
-  if (name === 'etcd-snapshot') return await snapshotEtcd(context, signal);
+  if (name === 'etcd-snapshot')
+    return { kind: 'done', summary: await snapshotEtcd(context, startedAt, signal) };
   const { kube } = context.observed;
   const nodes = kube.kind === 'reachable' ? kube.nodes : [];
   const { policies } = context.document.spec;
@@ -85,6 +87,7 @@ async function perform(
         .filter(({ ready }) => ready)
         .map((node) => ({ name: node.name, role: node.controlPlane ? 'control-plane' : 'worker' })),
       backups: policies.backups,
+      credentials: name === 'backup' ? openCredentials(context) : undefined,
     },
     signal,
   );
@@ -116,14 +119,6 @@ async function reboot(
   if (outcome.kind === 'later') return { ...outcome, progress: { ...summary, reboots: outcome.progress } };
   const { reboots: _done, ...rest } = summary;
   return { kind: 'done', summary: rest };
-}
-
-/** Proves that etcd can be saved, by reading the whole database once; keeping it needs a target. */
-async function snapshotEtcd(context: StepContext, signal: AbortSignal): Promise<PolicyStep> {
-  await using etcd = await context.etcd();
-  let bytes = 0;
-  for await (const piece of etcd.snapshot(signal)) bytes += piece.byteLength;
-  return { kind: 'done', summary: { bytes, stored: false } };
 }
 
 const EMPTY: PolicyRecord = { state: 'waiting', summary: {} };
