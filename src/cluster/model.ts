@@ -232,6 +232,13 @@ export function withNode(
   return { ...record, nodes: record.nodes.map((node) => (node.name === name ? change(node) : node)) };
 }
 
+/** The node is to leave. An earlier drain, for maintenance, does not count: it may carry workloads again. */
+export function leavingNode(node: NodeRecord, reason: RemovalReason, since: number): NodeRecord {
+  if (node.intent.kind === 'remove') return node;
+  const { drainedAt: _earlier, ...rest } = node;
+  return { ...rest, intent: { kind: 'remove', reason, since } };
+}
+
 /** The MAAS machine that a node holds, is trying to hold, or is giving back. */
 export function heldSystemId(node: NodeRecord): string | undefined {
   switch (node.claim.kind) {

@@ -173,7 +173,8 @@ export function isItsTurn({ nodes, observed }: Scene, node: NodeRecord): boolean
     if (!joining) return situation.kind !== 'vanished';
     // kubeadm marks a node as control plane after its etcd member is promoted; etcd itself confirms it below.
     const joined = situation.kind === 'ready' || (situation.kind === 'joined' && observed.etcd !== undefined);
-    return joined && situation.node.controlPlane && other.intent.kind === 'keep';
+    const stays = other.intent.kind === 'keep' || awaitsSuccessor(nodes, other);
+    return joined && situation.node.controlPlane && stays;
   });
   const first = others.find(
     ({ node: other, situation }) =>
@@ -209,6 +210,7 @@ export function planRemoval(scene: Scene, { node, situation }: NodeSituation): S
     if (joined && initialized) return api ? [{ kind: 'delete-node-object', node: node.name }] : [];
     return [{ kind: 'forget-node', node: node.name }];
   }
+  if (initialized && awaitsSuccessor(scene.nodes, node)) return [];
   if (
     initialized &&
     joined &&
@@ -229,6 +231,21 @@ export function planRemoval(scene: Scene, { node, situation }: NodeSituation): S
     if (others) return api ? [{ kind: 'remove-etcd-member', node: node.name }] : [];
   }
   return [{ kind: 'release', node: node.name }];
+}
+
+/** etcd lives and dies with the last control-plane node: where that node works, it leaves after another is Ready. */
+export function awaitsSuccessor(nodes: readonly NodeSituation[], node: NodeRecord): boolean {
+  if (node.role !== 'control-plane' || node.readyAt === undefined || node.etcdRemovedAt !== undefined)
+    return false;
+  if (node.intent.kind !== 'remove' || !mustDrain(node.intent.reason)) return false;
+  return !nodes.some(
+    ({ node: other, situation }) =>
+      other.role === 'control-plane' &&
+      other.name !== node.name &&
+      other.intent.kind === 'keep' &&
+      situation.kind === 'ready' &&
+      situation.node.controlPlane,
+  );
 }
 
 function mustDrain(reason: string): boolean {

@@ -7,6 +7,7 @@ import type { Pool } from '../contract/cluster.ts';
 import { judgeUpgrade } from '../kube/versions.ts';
 import type { ClusterRecord, NodeRecord, RemovalReason } from './model.ts';
 import type { Scene } from './plan.ts';
+import { awaitsSuccessor } from './plan-node.ts';
 import type { NodeSituation } from './situation.ts';
 import type { Step } from './steps.ts';
 import { nodeTemplate, shortHash } from './template.ts';
@@ -97,8 +98,12 @@ function planSize(scene: Scene, pool: Pool): Step[] {
   const missing = pool.size - staying.length;
   if (missing > 0) {
     const leaving = own.filter(({ node }) => node.intent.kind === 'remove');
-    // A control plane takes nobody in while somebody leaves: etcd knows one change at a time.
-    if (pool.role === 'control-plane' && initialized && leaving.length > 0) return [];
+    // A control plane takes nobody in while somebody leaves: etcd knows one change at a time. One that is
+    // alone stays until its successor is there.
+    if (pool.role === 'control-plane' && initialized && leaving.length > 0)
+      return leaving.every(({ node }) => awaitsSuccessor(nodes, node)) && staying.length === 0
+        ? [{ kind: 'add-nodes', pool: pool.name, role: pool.role, count: 1 }]
+        : [];
     // Contract first: the machine that leaves is the one that comes back.
     const contracting = leaving.some(
       ({ node }) => node.intent.kind === 'remove' && node.intent.reason === 'outdated',

@@ -2,9 +2,11 @@
 import { describe, expect, it } from 'vitest';
 import { plan } from '../../src/cluster/plan.ts';
 import type { Step } from '../../src/cluster/steps.ts';
+import { act } from '../../src/cluster/steps/settle.ts';
 import { packHash } from '../../src/cluster/template.ts';
 import { clusterSpec, resolvedProfile } from '../support/node-input.ts';
-import { NOW, scene } from '../support/scenes.ts';
+import { document } from '../support/engine.ts';
+import { type NodeLiteral, NOW, scene } from '../support/scenes.ts';
 
 const MINUTE = 60_000;
 const kinds = (steps: readonly Step[]) =>
@@ -356,6 +358,34 @@ describe('leaving', () => {
       plan(scene({ 'cp-1': { shape: 'booted', ...remove('failed') } }, { initialized: false })),
     );
     expect(steps).toContain('release cp-1');
+  });
+
+  it('keeps a lone control-plane node until its successor is Ready', () => {
+    const requested = { intent: { kind: 'remove' as const, reason: 'requested' as const, since: NOW } };
+    const pools = document().spec.pools.map((pool) =>
+      pool.role === 'control-plane' ? { ...pool, size: 1 as const } : { ...pool, size: 0 },
+    );
+    const at = (successor: Record<string, NodeLiteral>) =>
+      kinds(
+        plan(
+          scene(
+            { 'cp-1': { shape: 'ready', ...requested }, ...successor },
+            { record: { packs: CNI }, document: { spec: { ...document().spec, pools } } },
+          ),
+        ),
+      );
+    expect(at({})).toEqual(['add-nodes']);
+    expect(at({ 'cp-2': { shape: 'booted' } })).toEqual(['grant-token cp-2']);
+    expect(at({ 'cp-2': { shape: 'ready' } })).toContain('drain-node cp-1');
+  });
+
+  it('drains again what was drained for maintenance, and ends the cordon of a drain that was called off', () => {
+    const { record } = scene({ 'w-1': { shape: 'ready', maintenance: true, drainedAt: NOW - MINUTE } });
+    const going = act(record, { id: 'a', kind: 'replace-node', machine: 'w-1' }, NOW);
+    expect(going.nodes[0]?.drainedAt).toBeUndefined();
+    const half = scene({ ...rest, 'w-1': { shape: 'ready', maintenance: true } }, { record: { packs: CNI } });
+    const off = act(half.record, { id: 'b', kind: 'maintenance', machine: 'w-1', on: false }, NOW);
+    expect(about(plan({ ...half, record: off }), 'cordon-node')).toEqual(['cordon-node w-1']);
   });
 
   it('waits with the next member while one leaves', () => {

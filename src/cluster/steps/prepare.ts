@@ -9,7 +9,7 @@ import { assertSupported } from '../../kube/versions.ts';
 import { DONE, type StepContext, type StepOutcome } from '../context.ts';
 import { siteOf } from '../endpoint.ts';
 import type { NodeRecord, RemovalReason } from '../model.ts';
-import { withNode } from '../model.ts';
+import { leavingNode, withNode } from '../model.ts';
 import { nodeName } from '../names.ts';
 
 export async function prepare(context: StepContext): Promise<StepOutcome> {
@@ -86,11 +86,7 @@ export async function removeNodes(
 ): Promise<StepOutcome> {
   const since = context.clock.now();
   for (const { name, reason } of step.nodes) {
-    await context.commit((record) =>
-      withNode(record, name, (node) =>
-        node.intent.kind === 'remove' ? node : { ...node, intent: { kind: 'remove', reason, since } },
-      ),
-    );
+    await context.commit((record) => withNode(record, name, (node) => leavingNode(node, reason, since)));
     await context.event({
       severity: 'info',
       reason: 'NodeLeaving',

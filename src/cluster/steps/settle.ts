@@ -2,13 +2,7 @@
 import { assertNever } from '../../base/assert.ts';
 import type { ClusterDocument } from '../../contract/cluster.ts';
 import { DONE, type StepContext, type StepOutcome } from '../context.ts';
-import {
-  ACTIONS_KEPT,
-  type ClusterRecord,
-  heldSystemId,
-  type NodeRecord,
-  type RemovalReason,
-} from '../model.ts';
+import { ACTIONS_KEPT, type ClusterRecord, heldSystemId, type NodeRecord, leavingNode } from '../model.ts';
 
 export async function settle(context: StepContext): Promise<StepOutcome> {
   const now = context.clock.now();
@@ -59,9 +53,9 @@ export function act(record: ClusterRecord, action: Action, now: number): Cluster
       return { ...rest, replacements: 0, nodes: record.nodes.map((node) => retried(node, now)) };
     }
     case 'replace-node':
-      return changeNode(record, action.machine, (node) => leaving(node, 'requested', now));
+      return changeNode(record, action.machine, (node) => leavingNode(node, 'requested', now));
     case 'maintenance':
-      return changeNode(record, action.machine, (node) => ({ ...node, maintenance: action.on }));
+      return changeNode(record, action.machine, (node) => maintained(node, action.on, now));
     case 'approve-rollout':
       return { ...record, rollout: { plan: action.plan, approvedAt: now } };
     case 'run-policy':
@@ -87,11 +81,13 @@ export function act(record: ClusterRecord, action: Action, now: number): Cluster
 function retried(node: NodeRecord, now: number): NodeRecord {
   if (!node.failure) return node;
   const { failure: _failure, ...rest } = node;
-  return leaving(rest, 'failed', now);
+  return leavingNode(rest, 'failed', now);
 }
 
-function leaving(node: NodeRecord, reason: RemovalReason, since: number): NodeRecord {
-  return node.intent.kind === 'remove' ? node : { ...node, intent: { kind: 'remove', reason, since } };
+/** Called off in the middle of the drain: the cordon was ours all the same, and must end with it. */
+function maintained(node: NodeRecord, on: boolean, now: number): NodeRecord {
+  if (on || !node.maintenance) return { ...node, maintenance: on };
+  return { ...node, maintenance: false, drainedAt: node.drainedAt ?? now };
 }
 
 /** The request names the node, its machine or its host. */
