@@ -1,0 +1,305 @@
+/**
+ * Whole-product scenarios on living clusters: calls that outlive a portal that is away, one disturbance at a
+ * time at a random moment, and a watch that judges by the simulator's own books what was done to the nodes.
+ */
+import { DatabaseSync } from 'node:sqlite';
+import { join } from 'node:path';
+import { request } from 'undici';
+import { systemClock } from '../../src/base/clock.ts';
+import { PcgError } from '../../src/base/errors.ts';
+import type { Cluster, ClusterDocument, ClusterSpec } from '../../src/contract/cluster.ts';
+import { DEFAULT_PROFILE } from '../../src/contract/default-profile.ts';
+import { type Profile, ProfileSchema } from '../../src/contract/profile.ts';
+import type { Departure } from '../../src/simulator/kubernetes/departures.ts';
+import type { ClusterView } from '../../src/simulator/kubernetes/runtime.ts';
+import type { Site } from './site.ts';
+
+const never = new AbortController().signal;
+const SAMPLE_MS = 150;
+const MOMENT_MAX_MS = 1_500;
+const TROUBLE_MS = 1_500;
+const MAAS_TROUBLE = ['http-502:0.15', 'http-503:0.1', 'lost-reply:0.1', 'http-409-retry-after:0.05'];
+
+export type Action = ClusterDocument['actions'][number] extends infer One
+  ? One extends { id: string }
+    ? Omit<One, 'id'>
+    : never
+  : never;
+
+/** Four pods that an eviction can move, and a budget that allows one at a time. */
+const WORKLOAD = `apiVersion: v1
+kind: Namespace
+metadata: { name: shop }
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: web, namespace: shop }
+spec:
+  replicas: 4
+  selector: { matchLabels: { app: web } }
+  template:
+    metadata: { labels: { app: web } }
+    spec:
+      containers: [{ name: web, image: registry.example/web:1 }]
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: { name: web, namespace: shop }
+spec:
+  maxUnavailable: 1
+  selector: { matchLabels: { app: web } }
+`;
+
+export class DayTwo {
+  readonly site: Site;
+  /** What the watch saw of each cluster: fewest workers that took work, whether etcd ever lost its quorum. */
+  readonly seen = new Map<string, { fewestWorkers: number; quorumLost: boolean }>();
+  readonly disturbances: string[] = [];
+  readonly #watched = new Set<string>();
+  readonly #ends = new AbortController();
+  /** Faults that belong to a scenario and outlive a disturbance. */
+  readonly #standing = new Set<string>();
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(site: Site) {
+    this.site = site;
+    void this.#watch();
+  }
+
+  stop(): void {
+    this.#ends.abort();
+  }
+
+  /** Asks again while the portal is away; its own answers, also refusals, end it. */
+  async call<T>(method: 'GET' | 'POST' | 'PUT', path: string, body?: unknown): Promise<T> {
+    for (;;) {
+      try {
+        return (await this.site.client.call(method, `/api/v1${path}`, body, never)) as T;
+      } catch (error) {
+        if (error instanceof PcgError && !AWAY.has(error.code)) throw error;
+        await systemClock.sleep(SAMPLE_MS);
+      }
+    }
+  }
+
+  cluster = (id: string): Promise<Cluster> => this.call('GET', `/clusters/${id}`);
+
+  async addProfile(name: string): Promise<Profile> {
+    const { id: _id, revision: _revision, ...rest } = DEFAULT_PROFILE;
+    const workload = { layer: 'addon', name: 'shop', version: '1', manifests: WORKLOAD };
+    return ProfileSchema.parse(
+      await this.call('POST', '/profiles', { ...rest, name, packs: [...rest.packs, workload] }),
+    );
+  }
+
+  async upgradeProfile(profile: Profile, kubernetesVersion: string): Promise<void> {
+    const { id, ...rest } = profile;
+    const packs = rest.packs.map((pack) =>
+      pack.layer === 'kubernetes'
+        ? { ...pack, version: kubernetesVersion.slice(1), kubernetesVersion }
+        : pack,
+    );
+    await this.call('PUT', `/profiles/${id}`, { ...rest, packs });
+  }
+
+  /** Creates a cluster and does not wait. */
+  async begin(spec: Parameters<Site['createCluster']>[0]): Promise<Cluster> {
+    return await this.call('POST', '/clusters', { spec });
+  }
+
+  async running(spec: Parameters<Site['createCluster']>[0]): Promise<Cluster> {
+    const { id } = await this.begin(spec);
+    const cluster = await this.until(id, 'Running', ({ status }) => status?.phase === 'Running');
+    this.#watched.add(cluster.spec.name);
+    return cluster;
+  }
+
+  async change(id: string, edit: (spec: ClusterSpec) => ClusterSpec): Promise<void> {
+    for (;;) {
+      const { generation, spec } = await this.cluster(id);
+      try {
+        await this.call('PUT', `/clusters/${id}/spec`, { generation, spec: edit(spec) });
+        return;
+      } catch (error) {
+        // The answer to the first attempt was lost with the portal, and it had been taken.
+        if (!(error instanceof PcgError && error.code === 'CONFLICT')) throw error;
+      }
+    }
+  }
+
+  resize(id: string, pool: string, size: number): Promise<void> {
+    return this.change(id, (spec) => ({
+      ...spec,
+      pools: spec.pools.map((one) => (one.name === pool ? { ...one, size: size as 1 } : one)),
+    }));
+  }
+
+  act(id: string, action: Action): Promise<unknown> {
+    return this.call('POST', `/clusters/${id}/actions`, action);
+  }
+
+  /** Until the newest generation is answered and `reached`; a cluster that fails ends the wait at once. */
+  async until(
+    id: string,
+    what: string,
+    reached: (cluster: Cluster) => boolean | undefined,
+    timeoutMs = 120_000,
+  ): Promise<Cluster> {
+    let last: Cluster | undefined;
+    try {
+      return await this.site.until(
+        what,
+        async () => {
+          const cluster = await this.cluster(id);
+          last = cluster;
+          return (cluster.status?.observedGeneration ?? 0) >= cluster.generation && reached(cluster)
+            ? cluster
+            : undefined;
+        },
+        timeoutMs,
+      );
+    } catch (error) {
+      const { phase, nodes, error: cause, rollout, conditions } = last?.status ?? {};
+      throw new Error(
+        `${last?.spec.name}: ${JSON.stringify({ phase, cause, rollout, conditions: conditions?.map((one) => `${one.type}=${one.status} ${one.message}`), nodes: nodes?.map((node) => `${node.name} ${node.systemId} ${node.phase} ${node.kubernetesVersion}`) })}; disturbed by ${this.disturbances.join(', ')}`,
+        { cause: error },
+      );
+    }
+  }
+
+  settled(id: string, sizes: Record<string, number>): Promise<Cluster> {
+    return this.until(
+      id,
+      `${JSON.stringify(sizes)} Running`,
+      ({ status }) =>
+        status?.phase === 'Running' &&
+        status.nodes.every(({ phase }) => phase === 'Ready') &&
+        Object.entries(sizes).every(
+          ([pool, size]) => status.nodes.filter((node) => node.pool === pool).length === size,
+        ),
+    );
+  }
+
+  /** Deletes (or aborts) and proves that MAAS has everything back. */
+  async gone(cluster: Cluster, how: 'delete' | 'abort' = 'delete'): Promise<void> {
+    this.#watched.delete(cluster.spec.name);
+    await this.call(
+      'POST',
+      `/clusters/${cluster.id}/${how}`,
+      how === 'delete' ? { confirm: cluster.spec.name } : {},
+    );
+    await this.until(
+      cluster.id,
+      'Deleted',
+      ({ deletedAt, status }) => deletedAt !== undefined || status?.phase === 'Deleted',
+    );
+  }
+
+  unwatch(name: string): void {
+    this.#watched.delete(name);
+  }
+
+  /** One trouble at a random moment from now, others wait for their turn. Resolves when it is over. */
+  disturb(kind = DISTURBANCES[Math.floor(Math.random() * DISTURBANCES.length)]): Promise<void> {
+    const next = this.#turn.then(async () => {
+      await systemClock.sleep(Math.random() * MOMENT_MAX_MS);
+      this.disturbances.push(String(kind));
+      switch (kind) {
+        case 'agent killed':
+          await this.site.killAgent();
+          return await this.site.startAgent();
+        case 'portal away':
+          await this.site.stopPortal();
+          await systemClock.sleep(TROUBLE_MS);
+          return await this.site.startPortal();
+        default:
+          await this.#faults([...this.#standing, ...MAAS_TROUBLE]);
+          await systemClock.sleep(TROUBLE_MS);
+          return await this.#faults([...this.#standing]);
+      }
+    });
+    this.#turn = next.catch(() => undefined);
+    return next;
+  }
+
+  /** The portal is stopped, its books are turned back, and it starts again. */
+  passTime(clusterId: string, ms: number): Promise<void> {
+    const next = this.#turn.then(async () => {
+      await this.site.stopPortal();
+      {
+        using db = new DatabaseSync(join(this.site.directory, 'portal.db'));
+        const row = db.prepare('select intent from clusters where id = ?').get(clusterId);
+        const intent = JSON.parse(String(row?.['intent'])) as { requestedAt: string };
+        const requestedAt = new Date(Date.parse(intent.requestedAt) - ms).toISOString();
+        db.prepare('update clusters set intent = ? where id = ?').run(
+          JSON.stringify({ ...intent, requestedAt }),
+          clusterId,
+        );
+      }
+      await this.site.startPortal();
+    });
+    this.#turn = next.catch(() => undefined);
+    return next;
+  }
+
+  async fault(text: string): Promise<void> {
+    this.#standing.add(text);
+    await this.#faults([...this.#standing]);
+  }
+
+  async mend(text: string): Promise<void> {
+    this.#standing.delete(text);
+    await this.#faults([...this.#standing]);
+  }
+
+  async #faults(texts: readonly string[]): Promise<void> {
+    await this.simulator('PUT', 'faults', JSON.stringify(texts));
+  }
+
+  async simulator<T>(method: 'GET' | 'POST' | 'PUT', what: string, body?: string): Promise<T> {
+    const answer = await request(new URL(`/simulator/${what}`, this.site.maasUrl), {
+      method,
+      ...(body === undefined ? {} : { body }),
+    });
+    const text = await answer.body.text();
+    if (answer.statusCode >= 400) throw new Error(`simulator: ${answer.statusCode} ${text}`);
+    return JSON.parse(text) as T;
+  }
+
+  books(): Promise<{ clusters: ClusterView[]; departures: Departure[] }> {
+    return this.simulator('GET', 'clusters');
+  }
+
+  /** Nodes of the cluster that stopped, without those that the test itself took the power from. */
+  async departures(cluster: string, except: readonly string[] = []): Promise<Departure[]> {
+    const { departures } = await this.books();
+    return departures.filter((one) => one.cluster === cluster && !except.includes(one.systemId));
+  }
+
+  async #watch(): Promise<void> {
+    while (!this.#ends.signal.aborted) {
+      try {
+        for (const { name, etcd, controlPlanes, nodes } of (await this.books()).clusters) {
+          if (!this.#watched.has(name)) continue;
+          const control = new Set(controlPlanes.map(({ hostname }) => hostname));
+          const workers = nodes.filter(
+            (node) => !control.has(node.name) && node.ready && !node.unschedulable,
+          ).length;
+          const before = this.seen.get(name) ?? { fewestWorkers: workers, quorumLost: false };
+          this.seen.set(name, {
+            fewestWorkers: Math.min(before.fewestWorkers, workers),
+            quorumLost: before.quorumLost || !etcd.quorum,
+          });
+        }
+        await systemClock.sleep(SAMPLE_MS, this.#ends.signal);
+      } catch {
+        // The simulator is stopped with the site.
+        if (!this.#ends.signal.aborted) await systemClock.sleep(SAMPLE_MS).catch(() => undefined);
+      }
+    }
+  }
+}
+
+/** The portal stops, or is back and this client has not signed in yet. */
+const AWAY: ReadonlySet<string> = new Set(['PORTAL_UNREACHABLE', 'UNAUTHENTICATED']);
+const DISTURBANCES = ['agent killed', 'portal away', 'MAAS fails'] as const;
