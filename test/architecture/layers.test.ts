@@ -26,7 +26,7 @@ const LAYERS: Record<string, number> = {
 /** Rooms that must not know each other although their layer would allow it. */
 const FORBIDDEN: Record<string, readonly string[]> = {
   simulator: ['maas', 'kube', 'cluster', 'tunnel', 'store'],
-  portal: ['maas', 'kube', 'cluster'],
+  portal: ['maas', 'cluster'],
 };
 
 /** Outside things with one door each: package -> the only files that may import it at run time. */

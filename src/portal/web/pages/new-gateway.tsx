@@ -221,7 +221,7 @@ const NOTES: Record<Way, string> = {
   container:
     'Give your MAAS endpoint and the file that holds its API key. The key stays on this host: the portal never sees it.',
   deb: 'The agent asks for nothing else; the MAAS endpoint and key are in /etc/pcg/agent.yaml and as a systemd credential.',
-  silent: 'Installs from a file without questions; `pcg install -o true` writes the file first.',
+  silent: 'Without questions: pairs and runs the agent from settings in a file; see `pcg help environment`.',
 };
 
 function commands(way: Way, made: Made): string {
@@ -244,6 +244,9 @@ sudo systemctl enable --now pcg-agent
 pcg status`;
     case 'silent':
       return `export PCG_PAIRING_CODE='${code}'
-pcg install -s true -c ./pcg.yaml`;
+export PCG_STATE_DIR=/var/lib/pcg
+pcg pair --portal-url ${url}
+export PCG_MAAS_API_KEY_FILE=./maas-api-key
+pcg agent --config-file ./agent.yaml   # maasUrl: http://10.11.12.13:5240/MAAS`;
   }
 }
