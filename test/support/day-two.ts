@@ -193,6 +193,13 @@ export class DayTwo {
       'Deleted',
       ({ deletedAt, status }) => deletedAt !== undefined || status?.phase === 'Deleted',
     );
+    // Agent names are `<gateway>.<cluster>.<node>.<operation>`.
+    const { leaked, doublyAllocated } = await this.site.ledger();
+    const held = (leaked as { agentName: string }[]).filter(({ agentName }) =>
+      agentName.split('.').includes(cluster.id),
+    );
+    if (held.length > 0 || doublyAllocated.length > 0)
+      throw new Error(`${cluster.spec.name} left ${JSON.stringify({ held, doublyAllocated })}`);
   }
 
   unwatch(name: string): void {
