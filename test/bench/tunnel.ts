@@ -141,6 +141,10 @@ const CASES: readonly Case[] = [
     units: ['MB', 'MB'],
     fresh: true,
     once: async (site) => {
+      // a process that has never carried anything grows by what its allocator wants, whoever stalls
+      await flow(site, 'S', 16, WARM_MS, BULK_MS);
+      await quiet(site);
+      await pause(1000);
       const [before, portal] = [site.rss(), site.rss('portal')];
       await site.client.ask({ op: 'stall', port: site.frontPort, n: 100 });
       await pause(3000);
@@ -168,6 +172,8 @@ export async function run(results: Results, options: BenchOptions): Promise<void
   const chosen = (names: readonly string[]): boolean =>
     options.cases.length === 0 ||
     names.some((name) => options.cases.some((wanted) => name.startsWith(wanted)));
+  // what was made outside this process goes with it, however it ends
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
   using stack = new DisposableStack();
   let spaces: TwoNamespaces | undefined;
   let whyNoSpaces = '';

@@ -21,22 +21,43 @@ let cut = false;
 function carry(from: Socket, to: Socket, { bytesPerSecond, delayMs = 0, bufferBytes }: Way): void {
   let freeAt = 0;
   let held = 0;
+  let timer: NodeJS.Timeout | undefined;
+  const queue: { bytes: Buffer | 'end'; at: number }[] = [];
+  // one timer for all, in order: timers of different lengths overtake each other
+  const deliver = (): void => {
+    timer = undefined;
+    for (;;) {
+      const head = queue[0];
+      if (head === undefined) return;
+      const wait = head.at - performance.now();
+      if (wait >= 1) {
+        timer = setTimeout(deliver, wait);
+        return;
+      }
+      queue.shift();
+      const { bytes } = head;
+      if (bytes === 'end') {
+        to.end();
+        continue;
+      }
+      to.write(bytes, () => {
+        held -= bytes.length;
+        if (held <= bufferBytes) from.resume();
+      });
+    }
+  };
+  const put = (bytes: Buffer | 'end', at: number): void => {
+    queue.push({ bytes, at });
+    if (timer === undefined) deliver();
+  };
   from.on('data', (bytes: Buffer) => {
     const now = performance.now();
     freeAt = Math.max(now, freeAt) + (bytesPerSecond ? (bytes.length / bytesPerSecond) * 1000 : 0);
     held += bytes.length;
     if (held > bufferBytes) from.pause();
-    const deliver = (): void => {
-      to.write(bytes, () => {
-        held -= bytes.length;
-        if (held <= bufferBytes) from.resume();
-      });
-    };
-    const wait = freeAt + delayMs - now;
-    if (wait < 1) deliver();
-    else setTimeout(deliver, wait);
+    put(bytes, freeAt + delayMs);
   });
-  from.on('end', () => setTimeout(() => to.end(), delayMs));
+  from.on('end', () => put('end', freeAt + delayMs));
 }
 
 serve({

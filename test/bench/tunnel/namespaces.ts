@@ -22,6 +22,7 @@ export class TwoNamespaces implements Disposable {
   /** Throws with the program's own words when the kernel or the user cannot. */
   static create(rateMbit?: number): TwoNamespaces {
     const spaces = new TwoNamespaces(`pcg${process.pid}`);
+    process.once('exit', spaces.#remove);
     try {
       ip('netns', 'add', spaces.portal);
       ip('netns', 'add', spaces.gateway);
@@ -90,6 +91,11 @@ export class TwoNamespaces implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    process.off('exit', this.#remove);
+    this.#remove();
+  }
+
+  readonly #remove = (): void => {
     for (const space of [this.portal, this.gateway]) {
       try {
         ip('netns', 'del', space);
@@ -97,5 +103,5 @@ export class TwoNamespaces implements Disposable {
         // was never made
       }
     }
-  }
+  };
 }

@@ -81,6 +81,7 @@ export class SshPair implements AsyncDisposable {
         `PidFile ${directory}/pid`,
       ].join('\n'),
     );
+    process.once('exit', pair.#kill);
     pair.startServer();
     return pair;
   }
@@ -145,6 +146,12 @@ export class SshPair implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    process.off('exit', this.#kill);
+    this.#kill();
+    await rm(this.#directory, { recursive: true, force: true });
+  }
+
+  readonly #kill = (): void => {
     this.#over = true;
     for (const pid of [...this.gatewayPids, ...this.portalPids]) {
       try {
@@ -153,6 +160,5 @@ export class SshPair implements AsyncDisposable {
         // ended by itself
       }
     }
-    await rm(this.#directory, { recursive: true, force: true });
-  }
+  };
 }

@@ -1,0 +1,119 @@
+/**
+ * The kernel's own TCP between two network namespaces: what a link that goes down, a neighbour that no longer hears
+ * and a slow line do, which no proxy in this process can imitate. Needs root; says so where it cannot run.
+ */
+import { execFileSync } from 'node:child_process';
+import { describe, expect, it } from 'vitest';
+import { Site } from '../bench/tunnel/site.ts';
+import { TwoNamespaces } from '../bench/tunnel/namespaces.ts';
+import { describeWith } from '../support/needs.ts';
+
+const root = process.getuid?.() === 0;
+const title = 'over the kernel between two network namespaces';
+/** CUT_MS stays below the 35 s after which an end gives a silent peer up; the session has 120 s. */
+const CUT_MS = 4000;
+
+const wait = (ms: number): Promise<void> => new Promise((resolve) => void setTimeout(resolve, ms));
+const STREAMS = 5;
+
+function kernelHas(qdisc: string): boolean {
+  try {
+    execFileSync('ip', ['link', 'add', 'pcgprobe0', 'type', 'veth', 'peer', 'name', 'pcgprobe1']);
+    try {
+      execFileSync('tc', ['qdisc', 'add', 'dev', 'pcgprobe0', 'root', ...qdisc.split(' ')], {
+        stdio: 'ignore',
+      });
+      return true;
+    } finally {
+      execFileSync('ip', ['link', 'del', 'pcgprobe0']);
+    }
+  } catch {
+    return false;
+  }
+}
+
+const lane = (): void => {
+  describeWith(['ip', 'tc'], title, () => {
+    it('1: a link that is down for a while is silence: every stream goes on', {
+      timeout: 60_000,
+    }, async () => {
+      using spaces = TwoNamespaces.create();
+      await using site = await Site.create('pcg', { spaces });
+      await site.client.ask({ op: 'idle', port: site.frontPort, n: STREAMS });
+      spaces.link('down');
+      await wait(CUT_MS);
+      spaces.link('up');
+      expect(await site.client.ask<number>({ op: 'alive' })).toBe(1);
+    });
+
+    for (const end of ['gateway', 'portal'] as const)
+      it(`2: what the ${end} sends is lost for a while: every stream goes on`, {
+        timeout: 60_000,
+      }, async () => {
+        using spaces = TwoNamespaces.create();
+        await using site = await Site.create('pcg', { spaces });
+        await site.client.ask({ op: 'idle', port: site.frontPort, n: STREAMS });
+        spaces.silence(end, true);
+        await wait(CUT_MS);
+        spaces.silence(end, false);
+        expect(await site.client.ask<number>({ op: 'alive' })).toBe(1);
+      });
+
+    it('3, 17: a 5 Mbit/s line full both ways keeps its session, and small requests pass', {
+      timeout: 90_000,
+    }, async () => {
+      using spaces = TwoNamespaces.create(5);
+      await using site = await Site.create('pcg', { spaces });
+      await site.client.ask({ op: 'idle', port: site.frontPort, n: STREAMS });
+      for (const kind of ['S', 'D']) await site.client.ask({ op: 'bulk', port: site.frontPort, kind, n: 1 });
+      await wait(3000);
+      const { p50 } = await site.client.ask<{ p50: number }>(
+        { op: 'small', port: site.frontPort, n: 20, everyMs: 50 },
+        60_000,
+      );
+      // a FIFO with a window of 1 MiB would hold each for 1.6 s
+      expect(p50).toBeLessThan(500);
+      expect(await site.client.ask<number>({ op: 'alive' })).toBe(1);
+    });
+
+    const delay = kernelHas('netem delay 50ms');
+    (delay || process.env['CI'] ? it : it.skip)(
+      delay
+        ? '21: a round trip of 100 ms does not slow a stream down'
+        : '21 [SKIPPED: this kernel has no netem]',
+      { timeout: 90_000 },
+      async () => {
+        using spaces = TwoNamespaces.create();
+        for (const space of [spaces.portal, spaces.gateway])
+          execFileSync('ip', [
+            'netns',
+            'exec',
+            space,
+            'tc',
+            'qdisc',
+            'add',
+            'dev',
+            'v0',
+            'root',
+            'netem',
+            'delay',
+            '50ms',
+            'rate',
+            '100mbit',
+            'limit',
+            '2000',
+          ]);
+        await using site = await Site.create('pcg', { spaces });
+        await site.client.ask({ op: 'bulk', port: site.frontPort, kind: 'S', n: 1 });
+        await wait(4000);
+        const before = await site.client.ask<number>({ op: 'count' });
+        await wait(4000);
+        const mbit = (((await site.client.ask<number>({ op: 'count' })) - before) * 8) / 4e6;
+        expect(mbit).toBeGreaterThan(80);
+      },
+    );
+  });
+};
+
+if (root || process.env['CI']) lane();
+else describe.skip(`${title} [SKIPPED: needs root]`, lane);
