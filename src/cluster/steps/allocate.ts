@@ -71,7 +71,11 @@ async function claimOne(node: NodeRecord, context: StepContext, signal: AbortSig
     : (
         await context.account.candidates.next(pool, placement, zonesInUse(context.record(), node), signal)
       ).map((machine) => machine.systemId);
-  for (const systemId of listed) {
+  const leaving = stillHere(context);
+  const free = same ? listed : listed.filter((systemId) => !leaving.has(systemId));
+  if (free.length === 0 && listed.length > 0)
+    return { kind: 'later', waitingFor: 'the Node of the machine that just left to be removed' };
+  for (const systemId of free) {
     if (context.superseded.aborted) return DONE;
     const claim: Claiming = same ?? {
       kind: 'claiming',
@@ -116,6 +120,19 @@ async function claimOne(node: NodeRecord, context: StepContext, signal: AbortSig
     }
   }
   throw await shortage(node, pool, placement, context, signal);
+}
+
+/**
+ * Machines that MAAS has back while the cluster still has a Node of theirs: kubeadm refuses to join under the name
+ * of a Node that exists, and the old Node would pass for the new one.
+ */
+function stillHere(context: StepContext): Set<string> {
+  const { kube } = context.observed;
+  const nodes = kube.kind === 'reachable' ? kube.nodes.flatMap(({ systemId }) => systemId ?? []) : [];
+  const released = context
+    .record()
+    .nodes.flatMap(({ claim }) => (claim.kind === 'released' ? claim.systemId : []));
+  return new Set([...nodes, ...released]);
 }
 
 /** Verifies what MAAS returned, makes the stamp visible, and only then counts the machine as held. */

@@ -2,7 +2,7 @@
  * `kubeadm join` on one machine. Everything that proves something goes over the wire: discovery with signature
  * and CA pin, the token, the certificate request. What fails there fails here with kubeadm's words.
  */
-import { createHmac } from 'node:crypto';
+import { createHash, createHmac } from 'node:crypto';
 import { parse } from 'yaml';
 import type { Json } from '../api/json.ts';
 import { ETCD_PORT, ControlPlane } from './control-plane.ts';
@@ -264,9 +264,8 @@ async function bootstrapKubelet(session: Session, join: Json, nodeName: string):
       `error execution phase kubelet-start: a Node with name "${nodeName}" and status "Ready" already exists in the cluster. You must delete the existing Node or change the name of this new joining Node`,
     );
   const { csrPem, keyPem } = await createRequest(`system:node:${nodeName}`, ['system:nodes']);
-  const name = `node-csr-${Buffer.from(nodeName + site.clock.now())
-    .toString('hex')
-    .slice(0, 40)}`;
+  // The kubelet names it after its key: a machine that was installed anew has a new one.
+  const name = `node-csr-${createHash('sha256').update(csrPem).digest('base64url').replaceAll(/[_-]/g, '').toLowerCase().slice(0, 40)}`;
   const created = await authorized(session, {
     method: 'POST',
     path: '/apis/certificates.k8s.io/v1/certificatesigningrequests',
