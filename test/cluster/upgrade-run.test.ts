@@ -1,0 +1,203 @@
+/** Upgrades and drains of a cluster that carries workloads, on the simulator, with the gateway killed in between. */
+import { describe, expect, it } from 'vitest';
+import type { ClusterDocument } from '../../src/contract/cluster.ts';
+import type { SimCluster } from '../../src/simulator/kubernetes/node/cluster.ts';
+import { R } from '../../src/simulator/kubernetes/api/resources.ts';
+import { document as wanted } from '../support/engine.ts';
+import { clusterSpec, resolvedProfile } from '../support/node-input.ts';
+import { SimulatedSite } from '../support/simulated-site.ts';
+
+const placement = { resourcePool: 'kubernetes' };
+
+function document(
+  version: string,
+  rollout: 'expand-first' | 'contract-first',
+  actions: ClusterDocument['actions'] = [],
+) {
+  const profile = resolvedProfile();
+  return wanted({
+    spec: clusterSpec({
+      pools: [
+        { role: 'control-plane', name: 'cp', size: 3, rollout, placement },
+        { role: 'worker', name: 'workers', size: 2, rollout, placement },
+      ],
+    }),
+    profile: { ...profile, kubernetes: { ...profile.kubernetes, kubernetesVersion: version } },
+    actions,
+  });
+}
+
+const inside = (site: SimulatedSite): SimCluster => {
+  const [cluster] = site.kubernetes.inside();
+  if (!cluster) throw new Error('there is no cluster');
+  return cluster;
+};
+
+/** A workload with two replicas and, on request, a budget that allows no eviction. */
+function deploy(site: SimulatedSite, budget?: { minAvailable: number }): void {
+  const { core } = inside(site);
+  const metadata = { name: 'web', namespace: 'default' };
+  core.ensure(R.deployments, {
+    apiVersion: 'apps/v1',
+    kind: 'Deployment',
+    metadata,
+    spec: {
+      replicas: 2,
+      selector: { matchLabels: { app: 'web' } },
+      template: {
+        metadata: { labels: { app: 'web' } },
+        spec: { containers: [{ name: 'web', image: 'registry.example/web:1' }] },
+      },
+    },
+  });
+  if (budget)
+    core.ensure(R.pdbs, {
+      apiVersion: 'policy/v1',
+      kind: 'PodDisruptionBudget',
+      metadata: { ...metadata, name: 'web-budget' },
+      spec: { ...budget, selector: { matchLabels: { app: 'web' } } },
+    });
+}
+
+const webPods = (site: SimulatedSite) =>
+  inside(site)
+    .core.store.list(R.pods)
+    .filter(({ metadata }) => metadata.labels?.['app'] === 'web');
+const webReady = (site: SimulatedSite) =>
+  webPods(site).filter(({ status }) => status?.phase === 'Running').length === 2;
+
+describe('an upgrade with workloads', () => {
+  it.each(['expand-first', 'contract-first'] as const)(
+    '%s, killed in the middle: quorum stays, no more nodes are down than allowed, pods leave before their machine',
+    { timeout: 150_000 },
+    async (rollout) => {
+      await using site = await SimulatedSite.start({ speed: 200 });
+      await site.want(document('v1.35.4', rollout));
+      const before = await site.phase('Running');
+      deploy(site);
+      await site.until('workload', () => webReady(site));
+      await site.want(document('v1.36.1', rollout));
+      const preview = await site.until('preview', (status) => status.rollout?.state === 'preview');
+      expect(preview.rollout?.steps).toHaveLength(5);
+      expect(preview.nodes.map(({ name }) => name)).toEqual(before.nodes.map(({ name }) => name));
+      const plan = preview.rollout?.plan ?? '';
+      await site.want(document('v1.36.1', rollout, [{ id: 'ac-go', kind: 'approve-rollout', plan }]));
+
+      const trouble = new Set<string>();
+      const old = new Set(before.nodes.map(({ name }) => name));
+      let kills = 0;
+      await site.until(
+        'upgraded',
+        (status) => {
+          const cluster = inside(site);
+          if (!cluster.etcd.hasQuorum()) trouble.add('quorum was lost');
+          const voters = cluster.etcd.voters();
+          if (voters.filter(({ up }) => !up).length > 0)
+            trouble.add('a voter was stopped before it was removed');
+          const ready = (role: string) =>
+            status.nodes.filter((node) => node.role === role && node.phase === 'Ready').length;
+          if (
+            ready('worker') +
+              status.nodes.filter(({ role, phase }) => role === 'worker' && phase === 'Draining').length <
+            (rollout === 'expand-first' ? 2 : 1)
+          )
+            trouble.add('too few workers');
+          for (const pod of webPods(site)) {
+            const at = status.nodes.find(({ hostname }) => hostname === pod.spec?.nodeName);
+            const kubelet = cluster.kubelets.get(pod.spec?.nodeName ?? '');
+            if (pod.status?.phase === 'Running' && at?.phase === 'Releasing' && !kubelet)
+              trouble.add('a machine went with a running pod');
+          }
+          const moved = status.nodes.filter(({ name, phase }) => phase === 'Ready' && !old.has(name)).length;
+          if (moved > kills && kills < 4) {
+            kills += 1;
+            site.crash();
+          }
+          return status.phase === 'Running' && status.nodes.length === 5 && moved === 5;
+        },
+        { withinMs: 120_000 },
+      );
+      expect([...trouble]).toEqual([]);
+      // A machine that comes back is not taken again before its old Node is gone: nothing fails on the way.
+      const said = await site.outbox.recentEvents({}, 1000);
+      expect(said.filter(({ reason }) => reason === 'MachineFailed')).toEqual([]);
+      expect(kills).toBe(4);
+      await site.until('workload', () => webReady(site));
+      const { core, etcd } = inside(site);
+      expect(etcd.voters()).toHaveLength(3);
+      expect(core.store.list(R.nodes).map((node) => node.status?.nodeInfo?.kubeletVersion)).toEqual(
+        Array(5).fill('v1.36.1'),
+      );
+      const proxy = core.store.get(R.daemonsets, 'kube-system', 'kube-proxy');
+      expect(proxy?.spec?.template.spec.containers[0].image).toMatch(/:v1\.36\.1$/);
+      const config = core.store.get(R.configmaps, 'kube-system', 'kubeadm-config');
+      expect(config?.['data'].ClusterConfiguration).toContain('kubernetesVersion: v1.36.1');
+      expect(
+        core.store.get(R.clusterrolebindings, undefined, 'kubeadm:apiserver-kubelet-client'),
+      ).toBeDefined();
+      const events = await site.outbox.recentEvents({}, 1000);
+      for (const { node } of events.filter(({ reason }) => reason === 'MachineReleased')) {
+        const order = events.filter((event) => event.node === node).map(({ reason }) => reason);
+        const [drained, released] = [order.indexOf('NodeDrained'), order.indexOf('MachineReleased')];
+        expect(drained).toBeGreaterThanOrEqual(0);
+        // Whichever end the list begins with, the drain lies on the far side of the release.
+        expect(Math.sign(released - drained)).toBe(Math.sign(order.indexOf('NodeRemoved') - released));
+      }
+      expect(site.simulator.ledger.doublyAllocated()).toEqual([]);
+    },
+  );
+});
+
+describe('a drain', () => {
+  it('that a budget blocks names the budget, and goes on when the budget allows it', {
+    timeout: 60_000,
+  }, async () => {
+    await using site = await SimulatedSite.start({ speed: 200, timings: { drainDeadlineMs: 60_000 } });
+    await site.want(document('v1.36.1', 'contract-first'));
+    const before = await site.phase('Running');
+    deploy(site, { minAvailable: 2 });
+    await site.until('workload', () => webReady(site));
+    const hostname = webPods(site)[0]?.spec?.nodeName;
+    const victim = before.nodes.find((node) => node.hostname === hostname);
+    const action = { id: 'ac-replace', kind: 'replace-node' as const, machine: victim?.systemId ?? '' };
+    await site.want(document('v1.36.1', 'contract-first', [action]));
+    const drainOf = (nodes: typeof before.nodes) =>
+      nodes.find(({ name }) => name === victim?.name)?.tasks.find(({ name }) => name === 'drain');
+    const blocked = await site.until('blocked', ({ nodes }) => drainOf(nodes)?.error !== undefined);
+    const drain = drainOf(blocked.nodes);
+    expect(drain?.error).toMatchObject({
+      code: 'DRAIN_BLOCKED',
+      message: expect.stringContaining('web-budget'),
+    });
+    expect(drain?.waitingFor).toContain('web-budget');
+    expect(site.simulator.region.machines.get(victim?.systemId ?? '')?.status).toBe('deployed');
+    inside(site).core.edit(R.pdbs, { name: 'web-budget', namespace: 'default' }, (budget) => {
+      budget.spec.minAvailable = 1;
+    });
+    await site.until(
+      'replaced',
+      ({ nodes, phase }) => phase === 'Running' && nodes.every(({ name }) => name !== victim?.name),
+    );
+    await site.until('workload', () => webReady(site));
+  });
+
+  it('is forced when its time is over', { timeout: 60_000 }, async () => {
+    await using site = await SimulatedSite.start({ speed: 200, timings: { drainDeadlineMs: 3000 } });
+    await site.want(document('v1.36.1', 'contract-first'));
+    const before = await site.phase('Running');
+    deploy(site, { minAvailable: 2 });
+    await site.until('workload', () => webReady(site));
+    const hostname = webPods(site)[0]?.spec?.nodeName;
+    const victim = before.nodes.find((node) => node.hostname === hostname);
+    const action = { id: 'ac-replace', kind: 'replace-node' as const, machine: victim?.systemId ?? '' };
+    await site.want(document('v1.36.1', 'contract-first', [action]));
+    await site.until(
+      'replaced',
+      ({ nodes, phase }) => phase === 'Running' && nodes.every(({ name }) => name !== victim?.name),
+    );
+    const events = await site.outbox.recentEvents({}, 300);
+    expect(
+      events.some(({ reason, error }) => reason === 'DrainBlocked' && error?.code === 'DRAIN_BLOCKED'),
+    ).toBe(true);
+  });
+});
