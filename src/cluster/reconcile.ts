@@ -355,7 +355,7 @@ export class ClusterRun {
 
   /** Asked for only while the control plane's membership is about to change. */
   async #observeEtcd(observed: Observed, signal: AbortSignal): Promise<EtcdView | undefined> {
-    const { clock, timings } = this.#deps;
+    const { clock } = this.#deps;
     const record = this.#mustRecord();
     if (observed.kube.kind !== 'reachable' || !membershipMoves(record)) return undefined;
     if (this.#etcdView && clock.monotonic() - this.#etcdView.at < this.#probeMs() * 0.9)

@@ -33,7 +33,12 @@ const entry = (
 
 export const ERROR_CODES = {
   // general
-  INTERNAL: entry(1, 500, 'defect', 'This is a defect. Send the logs of the program that answered to the maintainers.'),
+  INTERNAL: entry(
+    1,
+    500,
+    'defect',
+    'This is a defect. Send the logs of the program that answered to the maintainers.',
+  ),
   INVALID_INPUT: entry(2, 400, 'user', 'Correct the named field and try again.'),
   NOT_FOUND: entry(1, 404, 'user', 'Check the name or id.'),
   CONFLICT: entry(9, 409, 'user', 'Look at the current state, then try again.'),

@@ -39,8 +39,6 @@ export const FIRST_OPTIONAL_TYPE = 0x80;
 export const FLAG_FIN = 1;
 /** bit 0 of PING: the sender measures the path; the receiver sends little bulk for a round trip. */
 export const FLAG_PROBE = 1;
-/** bit 1: DATA follows the OPEN at once. */
-export const FLAG_DATA_FOLLOWS = 2;
 
 /** u16. */
 export const MAX_PAYLOAD_BYTES = 0xffff;

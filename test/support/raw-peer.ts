@@ -155,5 +155,3 @@ export class RawPeer implements AsyncDisposable {
     await this.session?.[Symbol.asyncDispose]();
   }
 }
-
-export const rawIdentities = { gateway, portal };
