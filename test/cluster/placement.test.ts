@@ -1,5 +1,5 @@
 /** Placement: which machine, why not, and what would help. */
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { assign } from '../../src/cluster/assignment.ts';
 import {

@@ -77,7 +77,8 @@ const lane = (): void => {
     });
 
     const delay = kernelHas('netem delay 50ms');
-    (delay || process.env['CI'] ? it : it.skip)(
+    // A kernel without the queueing discipline cannot be mended by installing anything: skipped in CI too, by name.
+    (delay ? it : it.skip)(
       delay
         ? '21: a round trip of 100 ms does not slow a stream down'
         : '21 [SKIPPED: this kernel has no netem]',
@@ -115,5 +116,17 @@ const lane = (): void => {
   });
 };
 
-if (root || process.env['CI']) lane();
+/** Root in a container may still be forbidden to make namespaces. */
+function namespacesAllowed(): boolean {
+  try {
+    execFileSync('unshare', ['--net', 'true'], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+if (root && !namespacesAllowed())
+  describe.skip(`${title} [SKIPPED: network namespaces are forbidden here]`, lane);
+else if (root || process.env['CI']) lane();
 else describe.skip(`${title} [SKIPPED: needs root]`, lane);
