@@ -6,6 +6,7 @@
 import type { ClusterSpec, Pool } from '../contract/cluster.ts';
 import { ERROR_CODES, type ErrorCode, type ProblemDetails } from '../contract/errors.ts';
 import type { BootImage, MaasClient, Machine, Subnet } from '../maas/client.ts';
+import { STATUS_NAMES } from '../maas/status.ts';
 import { addressIn, cidrConflicts } from './cidr.ts';
 import { explainPlacement, type PlacementReport } from './explain.ts';
 import { type PlacementContext, primarySubnet, rejections } from './placement.ts';
@@ -102,30 +103,7 @@ export async function widerLook(
   return [...own, ...(await maas.machines.list({ pools: others, statuses: ['ready'] }, signal))];
 }
 
-const NOT_READY = [
-  'new',
-  'commissioning',
-  'failed_commissioning',
-  'missing',
-  'reserved',
-  'deployed',
-  'retired',
-  'broken',
-  'deploying',
-  'allocated',
-  'failed_deployment',
-  'releasing',
-  'failed_releasing',
-  'disk_erasing',
-  'failed_disk_erasing',
-  'rescue_mode',
-  'entering_rescue_mode',
-  'failed_entering_rescue_mode',
-  'exiting_rescue_mode',
-  'failed_exiting_rescue_mode',
-  'testing',
-  'failed_testing',
-] as const;
+const NOT_READY = STATUS_NAMES.filter((status) => status !== 'ready');
 
 /** Ready machines of the wanted pools, or one for each pool where all would take too long. */
 async function lookAround(
