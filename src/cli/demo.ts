@@ -74,21 +74,27 @@ const EXIT_NOTICE_MS = 500;
 async function runDemo(options: DemoOptions, outer: CliContext): Promise<void> {
   const broken = new AbortController();
   const context = { ...outer, signal: AbortSignal.any([outer.signal, broken.signal]) };
+  await using stack = new AsyncDisposableStack();
   try {
-    await playDemo(options, context, broken);
+    await playDemo(options, context, broken, stack);
   } catch (error) {
     if (!context.signal.aborted) await outer.clock.sleep(EXIT_NOTICE_MS, context.signal).catch(() => {});
-    // Why it broke explains more than what broke first because of it.
+    // Why it broke explains more than what broke first because of it. Asked before anything is taken down,
+    // since then every program ends.
     throw broken.signal.aborted ? broken.signal.reason : error;
   }
 }
 
-async function playDemo(options: DemoOptions, context: CliContext, broken: AbortController): Promise<void> {
+async function playDemo(
+  options: DemoOptions,
+  context: CliContext,
+  broken: AbortController,
+  stack: AsyncDisposableStack,
+): Promise<void> {
   const started = context.clock.monotonic();
   const parent = options.stateDir ?? tmpdir();
   mkdirSync(parent, { recursive: true });
   const directory = mkdtempSync(join(parent, 'pcg-demo-'));
-  await using stack = new AsyncDisposableStack();
   if (options.stateDir === undefined) stack.defer(() => rmSync(directory, { recursive: true, force: true }));
   context.say(`Logs and state: ${directory}`);
 
