@@ -1,29 +1,23 @@
 /**
- * Clusters: intent. Every change validates, raises the generation and replaces the document in one
- * transaction; what becomes of it is read from the gateway's snapshots (sync-port.ts). Nothing here waits
- * for hardware.
+ * Clusters: how they are found, shown and created. Creating validates and stores row and document in one
+ * transaction; what becomes of it is read from the gateway's snapshots (sync-port.ts). Nothing here waits for
+ * hardware. What is changed on a living cluster is in cluster-intent.ts.
  */
 import { createHash } from 'node:crypto';
 import { PcgError } from '../base/errors.ts';
-import type { Cluster, ClusterDocument, ClusterSpec, Intent } from '../contract/cluster.ts';
+import type { Cluster, ClusterSpec, Intent } from '../contract/cluster.ts';
 import type { Principal } from '../tunnel/ports.ts';
 import { accountRow } from './accounts.ts';
 import type { Caller } from './auth.ts';
-import { iso, toCluster, toDocument } from './cluster-view.ts';
+import { toCluster, toDocument } from './cluster-view.ts';
 import { writeDocument } from './documents.ts';
 import { isFresh } from './gateways.ts';
 import { newId } from './ids.ts';
 import type { Portal } from './portal.ts';
 import { explainPlacement, refuseInfeasible } from './preflight.ts';
 import { findProfile, resolveProfile } from './profiles.ts';
-import { checkChange } from './spec-change.ts';
 import { isUniqueViolation } from './store/open.ts';
-import type { ClustersTable, PortalTx } from './store/schema.ts';
-
-/** One-off actions kept in the document; the gateway remembers by id which it has done. */
-const ACTIONS_MAX = 100;
-
-export type ClusterAction = Omit<ClusterDocument['actions'][number], 'id'>;
+import type { ClustersTable } from './store/schema.ts';
 
 export async function viewCluster(portal: Portal, row: ClustersTable, summary = false): Promise<Cluster> {
   const gateway = await portal.db
@@ -118,6 +112,7 @@ export async function createCluster(
     generation: 1,
     spec: JSON.stringify(spec),
     profile: JSON.stringify(resolved),
+    settled: null,
     intent: JSON.stringify({ kind: 'present' } satisfies Intent),
     actions: '[]',
     created_by: options.caller.email,
@@ -156,133 +151,7 @@ export async function createCluster(
   return { row, replayed: false };
 }
 
-/** Replaces the specification when `generation` is still the newest. */
-export async function changeSpec(
-  portal: Portal,
-  id: string,
-  generation: number,
-  spec: ClusterSpec,
-): Promise<ClustersTable> {
-  const before = await clusterRow(portal, id);
-  const profile = await findProfile(portal, spec.profile, 'spec.profile');
-  const resolved = resolveProfile(profile, spec);
-  checkChange(
-    { spec: JSON.parse(before.spec), profile: JSON.parse(before.profile) },
-    { spec, profile: resolved },
-  );
-  return await change(portal, id, (row) => {
-    requirePresent(row);
-    if (row.generation !== generation)
-      throw new PcgError('CONFLICT', `the cluster is at generation ${row.generation}, not ${generation}`, {
-        field: 'generation',
-        details: { generation: row.generation },
-      });
-    return { spec: JSON.stringify(spec), profile: JSON.stringify(resolved), profile_id: profile.id };
-  });
-}
-
-/** R121, R123: only what was provisioned, and only with its name typed. Again = no change. */
-export async function deleteCluster(portal: Portal, id: string, confirm: string): Promise<ClustersTable> {
-  return await change(portal, id, (row) => {
-    requireConfirm(row, confirm);
-    if (isLeaving(row)) return undefined;
-    if (row.provisioned_at === null)
-      throw new PcgError('CLUSTER_NOT_DELETABLE', 'the cluster is not provisioned yet', {
-        details: { use: 'abort' },
-      });
-    return { intent: leave(portal, 'delete') };
-  });
-}
-
-/** R123: stops provisioning and releases everything. */
-export async function abortCluster(portal: Portal, id: string): Promise<ClustersTable> {
-  return await change(portal, id, (row) => {
-    if (isLeaving(row)) return undefined;
-    if (row.provisioned_at !== null)
-      throw new PcgError('CONFLICT', 'the cluster is provisioned: there is nothing to abort', {
-        fix: 'Use Delete.',
-        details: { use: 'delete' },
-      });
-    return { intent: leave(portal, 'abort') };
-  });
-}
-
-/**
- * R124-R128. It waits for nothing: with the gateway away the cluster leaves the list at once, with the
- * machines last seen as leftovers; the gateway cleans up what it can when it returns.
- */
-export async function forceDeleteCluster(
-  portal: Portal,
-  id: string,
-  confirm: string,
-): Promise<ClustersTable> {
-  return await change(portal, id, (row) => {
-    requireConfirm(row, confirm);
-    const intent = JSON.parse(row.intent) as Intent;
-    if (row.deleted_at !== null || intent.kind === 'force-delete') return undefined;
-    const now = portal.clock.now();
-    if (intent.kind !== 'delete')
-      throw new PcgError('FORCE_DELETE_TOO_EARLY', 'the cluster is not being deleted', {
-        fix: 'Use Delete first; Force delete opens 15 minutes later.',
-      });
-    const opensAt = Date.parse(intent.requestedAt) + portal.limits.forceDeleteAfterMs;
-    if (now < opensAt)
-      throw new PcgError('FORCE_DELETE_TOO_EARLY', `force delete opens at ${iso(opensAt)}`, {
-        details: { forceDeleteAt: iso(opensAt), secondsLeft: Math.ceil((opensAt - now) / 1000) },
-      });
-    const wanted = {
-      intent: JSON.stringify({ kind: 'force-delete', requestedAt: iso(now) } satisfies Intent),
-    };
-    if (portal.links.connection(row.gateway_id)) return wanted;
-    return { ...wanted, deleted_at: now, live_name: null, ...withLeftovers(row, now) };
-  });
-}
-
-export async function addAction(portal: Portal, id: string, action: ClusterAction): Promise<ClustersTable> {
-  return await change(portal, id, (row) => {
-    requirePresent(row);
-    const actions = JSON.parse(row.actions) as unknown[];
-    const next = [...actions, { ...action, id: newId('ac') }].slice(-ACTIONS_MAX);
-    return { actions: JSON.stringify(next) };
-  });
-}
-
-/** One change of a cluster: `decide` sees the locked row and returns new columns, or undefined for none. */
-async function change(
-  portal: Portal,
-  id: string,
-  decide: (row: ClustersTable) => Partial<ClustersTable> | undefined,
-): Promise<ClustersTable> {
-  const { row, changed } = await portal.db.transaction().execute(async (tx) => {
-    const current = await lockCluster(tx, id);
-    const columns = decide(current);
-    if (!columns) return { row: current, changed: false };
-    const next: ClustersTable = { ...current, ...columns, generation: current.generation + 1 };
-    await tx
-      .updateTable('clusters')
-      .set({ ...columns, generation: next.generation })
-      .where('id', '=', id)
-      .execute();
-    await writeDocument(tx, next.gateway_id, 'cluster', id, toDocument(next));
-    return { row: next, changed: true };
-  });
-  if (changed) announce(portal, row);
-  return row;
-}
-
-/** A write that changes nothing takes the row's lock on PostgreSQL; SQLite has one writer anyway. */
-async function lockCluster(tx: PortalTx, id: string): Promise<ClustersTable> {
-  const row = await tx
-    .updateTable('clusters')
-    .set((eb) => ({ generation: eb.ref('generation') }))
-    .where('id', '=', id)
-    .returningAll()
-    .executeTakeFirst();
-  if (!row) throw new PcgError('NOT_FOUND', `there is no cluster ${id}`);
-  return row;
-}
-
-function announce(portal: Portal, row: ClustersTable): void {
+export function announce(portal: Portal, row: ClustersTable): void {
   portal.changes.notify(
     { kind: 'documents', gateway: row.gateway_id },
     { kind: 'cluster', id: row.id, gateway: row.gateway_id },
@@ -334,46 +203,4 @@ async function refuseTakenName(portal: Portal, name: string): Promise<void> {
 
 function nameTaken(name: string, cause?: unknown): PcgError {
   return new PcgError('CLUSTER_NAME_TAKEN', `a cluster ${name} exists`, { field: 'spec.name', cause });
-}
-
-function requireConfirm(row: ClustersTable, confirm: string): void {
-  if (confirm !== row.name)
-    throw new PcgError('INVALID_INPUT', "the confirmation is not the cluster's name", {
-      field: 'confirm',
-      fix: `Send {"confirm": "${row.name}"}.`,
-    });
-}
-
-function isLeaving(row: ClustersTable): boolean {
-  return row.deleted_at !== null || (JSON.parse(row.intent) as Intent).kind !== 'present';
-}
-
-function requirePresent(row: ClustersTable): void {
-  if (isLeaving(row))
-    throw new PcgError(
-      'CONFLICT',
-      row.deleted_at === null ? 'the cluster is being deleted' : 'the cluster is deleted',
-    );
-}
-
-function leave(portal: Portal, reason: 'delete' | 'abort'): string {
-  return JSON.stringify({ kind: 'delete', requestedAt: iso(portal.clock.now()), reason } satisfies Intent);
-}
-
-/** The last known machines, for somebody to look after, when nobody could be asked. */
-function withLeftovers(row: ClustersTable, now: number): Partial<ClustersTable> {
-  if (row.status === null) return {};
-  const status = JSON.parse(row.status);
-  const leftovers = status.nodes
-    .filter((node: { systemId?: string; phase: string }) => node.systemId && node.phase !== 'Released')
-    .map((node: { systemId: string; hostname?: string; name: string }) => ({
-      kind: 'machine',
-      id: node.systemId,
-      name: node.hostname ?? node.name,
-      reason: 'The gateway was away; it releases the machine when it returns.',
-    }));
-  return {
-    status: JSON.stringify({ ...status, phase: 'Deleted', leftovers }),
-    status_received_at: now,
-  };
 }

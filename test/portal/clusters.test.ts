@@ -2,40 +2,10 @@
 import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { ClusterSchema } from '../../src/contract/cluster.ts';
-import { connectGateway, type FakeGateway } from '../support/fake-gateway.ts';
+import { connectGateway } from '../support/fake-gateway.ts';
 import { eventually } from '../support/eventually.ts';
-import { clusterSpec, clusterStatus, testPortal, type TestPortal } from '../support/portal.ts';
-
-const ACCOUNT = 'ca-site1';
-const FEASIBLE = { feasible: true, pools: [], problems: [] };
-const EXPLAIN = `POST /v1/accounts/${ACCOUNT}/explain`;
-
-interface Site extends AsyncDisposable {
-  readonly portal: TestPortal;
-  readonly gateway: FakeGateway;
-}
-
-async function site(options: Parameters<typeof testPortal>[0] = {}): Promise<Site> {
-  await using stack = new AsyncDisposableStack();
-  const portal = stack.use(await testPortal(options));
-  const { identity, paired } = await portal.pair('dc1');
-  const gateway = stack.use(await connectGateway(identity, paired));
-  gateway.answer(EXPLAIN, 200, FEASIBLE);
-  await eventually(async () => (await portal.call('GET', '/api/v1/cloud-accounts')).body.items.length === 1);
-  const running = stack.move();
-  return { portal, gateway, [Symbol.asyncDispose]: () => running.disposeAsync() };
-}
-
-const create = (portal: TestPortal, changes = {}, headers = {}) =>
-  portal.call('POST', '/api/v1/clusters', { spec: clusterSpec(ACCOUNT, changes) }, headers);
-
-async function report({ portal, gateway }: Site, id: string, status: Parameters<typeof clusterStatus>[0]) {
-  gateway.report('cluster', id, clusterStatus(status));
-  await eventually(async () => {
-    const { body } = await portal.call('GET', `/api/v1/clusters/${id}`);
-    return body.lastKnownPhase === status?.phase;
-  });
-}
+import { clusterSpec, testPortal } from '../support/portal.ts';
+import { ACCOUNT, create, EXPLAIN, FEASIBLE, portalSite as site, report } from '../support/portal-site.ts';
 
 describe('create', () => {
   it('checks placement through the gateway, stores, and hands the document down', async () => {
@@ -297,7 +267,7 @@ describe('staleness (X11)', () => {
       );
       gateway.answer(EXPLAIN, 200, FEASIBLE);
       id = (await create(portal)).body.id;
-      await report({ portal, gateway, [Symbol.asyncDispose]: async () => {} }, id, { phase: 'Running' });
+      await report({ portal, gateway }, id, { phase: 'Running' });
     }
     await eventually(async () => {
       const { body } = await portal.call('GET', `/api/v1/clusters/${id}`);

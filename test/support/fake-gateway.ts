@@ -92,7 +92,7 @@ export async function connectGateway(
       });
       const answer = answers.get(`${request.method} ${path}`) ?? { status: 404, body: {} };
       response.writeHead(answer.status, { 'content-type': 'application/json' });
-      response.end(JSON.stringify(answer.body));
+      response.end(answer.body === undefined ? '' : JSON.stringify(answer.body));
     });
   });
   const targets = new Map<string, (open: OpenOptions) => Duplex>([

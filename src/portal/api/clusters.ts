@@ -9,17 +9,16 @@ import {
   addAction,
   changeSpec,
   type ClusterAction,
-  clusterRow,
-  createCluster,
   deleteCluster,
   forceDeleteCluster,
-  listClusters,
-  viewCluster,
-} from '../clusters.ts';
+  rejectRollout,
+} from '../cluster-intent.ts';
+import { clusterRow, createCluster, listClusters, viewCluster } from '../clusters.ts';
 import { readEvents } from '../feed.ts';
 import { renderKubeconfig } from '../kubeconfig.ts';
 import type { Portal } from '../portal.ts';
 import { callerOf, principalOf } from '../request-guard.ts';
+import type { ClustersTable } from '../store/schema.ts';
 import { type App, IdParams, listOf, PROBLEMS } from './app.ts';
 
 const HOUR_MS = 3_600_000;
@@ -119,97 +118,60 @@ export function clusterRoutes(app: App, portal: Portal): void {
     async (request) => await viewCluster(portal, await clusterRow(portal, request.params.id)),
   );
 
-  app.put(
-    '/clusters/:id/spec',
-    {
+  /** A change of what is wanted of one cluster: 202 with the cluster, and a line in the log of who wanted it. */
+  const wish = <B extends z.ZodType>(
+    method: 'POST' | 'PUT',
+    verb: string,
+    summary: string,
+    body: B,
+    act: (id: string, body: z.output<B>) => Promise<ClustersTable>,
+  ) =>
+    app.route({
+      method,
+      url: `/clusters/:id/${verb}`,
       config,
-      schema: {
-        tags,
-        summary: 'Replace the specification at its newest generation',
-        params: IdParams,
-        body: z.object({ generation: z.int().min(1), spec: ClusterSpecSchema }),
-        response: { 202: ClusterSchema, ...PROBLEMS },
+      schema: { tags, summary, params: IdParams, body, response: { 202: ClusterSchema, ...PROBLEMS } },
+      handler: async (request, reply) => {
+        const { id } = request.params as z.output<typeof IdParams>;
+        const row = await act(id, request.body as z.output<B>);
+        portal.log.info({ cluster: row.id, by: callerOf(request).email, verb }, 'cluster change requested');
+        return reply.code(202).send(await viewCluster(portal, row));
       },
-    },
-    async (request, reply) => {
-      const row = await changeSpec(portal, request.params.id, request.body.generation, request.body.spec);
-      return reply.code(202).send(await viewCluster(portal, row));
-    },
-  );
+    });
 
-  app.post(
-    '/clusters/:id/delete',
-    {
-      config,
-      schema: {
-        tags,
-        summary: 'Delete a provisioned cluster; its name confirms',
-        params: IdParams,
-        body: ConfirmName,
-        response: { 202: ClusterSchema, ...PROBLEMS },
-      },
-    },
-    async (request, reply) => {
-      const row = await deleteCluster(portal, request.params.id, request.body.confirm);
-      portal.log.info({ cluster: row.id, by: callerOf(request).email }, 'cluster delete requested');
-      return reply.code(202).send(await viewCluster(portal, row));
-    },
+  wish(
+    'PUT',
+    'spec',
+    'Replace the specification at its newest generation',
+    z.object({ generation: z.int().min(1), spec: ClusterSpecSchema }),
+    (id, { generation, spec }) => changeSpec(portal, id, generation, spec),
   );
-
-  app.post(
-    '/clusters/:id/abort',
-    {
-      config,
-      schema: {
-        tags,
-        summary: 'Stop provisioning and release everything',
-        params: IdParams,
-        body: z.object({}),
-        response: { 202: ClusterSchema, ...PROBLEMS },
-      },
-    },
-    async (request, reply) => {
-      const row = await abortCluster(portal, request.params.id);
-      portal.log.info({ cluster: row.id, by: callerOf(request).email }, 'cluster abort requested');
-      return reply.code(202).send(await viewCluster(portal, row));
-    },
+  wish('POST', 'delete', 'Delete a provisioned cluster; its name confirms', ConfirmName, (id, { confirm }) =>
+    deleteCluster(portal, id, confirm),
   );
-
-  app.post(
-    '/clusters/:id/force-delete',
-    {
-      config,
-      schema: {
-        tags,
-        summary: 'Forget a cluster that does not finish deleting; opens 15 minutes after Delete',
-        params: IdParams,
-        body: ConfirmName,
-        response: { 202: ClusterSchema, ...PROBLEMS },
-      },
-    },
-    async (request, reply) => {
-      const row = await forceDeleteCluster(portal, request.params.id, request.body.confirm);
-      portal.log.warn({ cluster: row.id, by: callerOf(request).email }, 'cluster force delete requested');
-      return reply.code(202).send(await viewCluster(portal, row));
-    },
+  wish('POST', 'abort', 'Stop provisioning and release everything', z.object({}), (id) =>
+    abortCluster(portal, id),
   );
-
-  app.post(
-    '/clusters/:id/actions',
-    {
-      config,
-      schema: {
-        tags,
-        summary: 'One-off actions: retry, replace-node, maintenance, ...',
-        params: IdParams,
-        body: ActionBody,
-        response: { 202: ClusterSchema, ...PROBLEMS },
-      },
-    },
-    async (request, reply) => {
-      const row = await addAction(portal, request.params.id, request.body as ClusterAction);
-      return reply.code(202).send(await viewCluster(portal, row));
-    },
+  wish(
+    'POST',
+    'force-delete',
+    'Forget a cluster that does not finish deleting; opens 15 minutes after Delete',
+    ConfirmName,
+    (id, { confirm }) => forceDeleteCluster(portal, id, confirm),
+  );
+  wish(
+    'POST',
+    'actions',
+    'One-off actions: retry, replace-node, maintenance, approve-rollout, ...',
+    ActionBody,
+    (id, action) => addAction(portal, id, action as ClusterAction),
+  );
+  wish(
+    'POST',
+    'reject-rollout',
+    'Take a change back that waits for approval; the plan names which',
+    z.object({ plan: z.string().min(1).max(100) }),
+    (id, { plan }) => rejectRollout(portal, id, plan),
   );
 
   app.get(

@@ -78,7 +78,7 @@ export function gatewayRoutes(app: App, portal: Portal): void {
     },
   );
 
-  for (const method of ['GET', 'POST'] as const)
+  for (const method of ['GET', 'POST', 'DELETE'] as const)
     app.route({
       method,
       url: '/gateways/:id/ask/*',
@@ -86,7 +86,7 @@ export function gatewayRoutes(app: App, portal: Portal): void {
       config: { access: method === 'GET' ? 'viewer' : 'project-admin' },
       schema: {
         tags,
-        summary: "Ask the gateway's agent (inventory, placement, doctor, ...)",
+        summary: "Ask the gateway's agent (inventory, placement, doctor, quarantine, orphans, ...)",
         params: AskParams,
         ...(method === 'POST' ? { body: z.unknown() } : {}),
       },

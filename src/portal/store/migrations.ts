@@ -152,4 +152,9 @@ export const migrations: Record<string, Migration> = {
         .execute();
     },
   },
+  '0002-settled': {
+    async up(db: Kysely<unknown>): Promise<void> {
+      await db.schema.alterTable('clusters').addColumn('settled', 'text').execute();
+    },
+  },
 };

@@ -94,6 +94,8 @@ export interface ClustersTable {
   generation: number;
   spec: string;
   profile: string;
+  /** What the nodes were made from before a change that waits for approval; see rollout-consent.ts. */
+  settled: string | null;
   intent: string;
   actions: string;
   created_by: string;
