@@ -85,21 +85,33 @@ function clusterConfiguration(input: NodeInput) {
     apiServer: {
       // 127.0.0.1: kube-vip and people on the node use the local server.
       certSANs: [...new Set([endpoint.host, 'localhost', '127.0.0.1'])],
-      extraArgs: extraArgs({
-        // Pods leave a dead node after one minute instead of five.
-        'default-not-ready-toleration-seconds': '60',
-        'default-unreachable-toleration-seconds': '60',
-        ...checkApiServerArgs(profile.kubernetes.apiServerArgs, version),
-      }),
+      extraArgs: apiServerExtraArgs(profile),
     },
     ...(mask === NODE_MASK.usual
       ? {}
       : { controllerManager: { extraArgs: extraArgs({ 'node-cidr-mask-size': String(mask) }) } }),
     etcd: { local: { dataDir: '/var/lib/etcd' } },
     ...(imageRepository === undefined ? {} : { imageRepository }),
-    // Before 1.36 the first kubelet would otherwise register through an endpoint that nobody holds yet.
-    ...(parseVersion(version).minor < 36 ? { featureGates: { ControlPlaneKubeletLocalMode: true } } : {}),
+    ...(needsLocalMode(version) ? { featureGates: { [LOCAL_MODE]: true } } : {}),
   };
+}
+
+/** kubeadm's gate for kubelets of control-plane nodes that speak to their own API server. */
+export const LOCAL_MODE = 'ControlPlaneKubeletLocalMode';
+
+/** Before 1.36 the first kubelet would otherwise register through an endpoint that nobody holds yet. */
+export function needsLocalMode(version: string): boolean {
+  return parseVersion(version).minor < 36;
+}
+
+/** Arguments of every API server of the cluster, as kubeadm keeps them. */
+export function apiServerExtraArgs({ kubernetes }: NodeInput['profile']): { name: string; value: string }[] {
+  return extraArgs({
+    // Pods leave a dead node after one minute instead of five.
+    'default-not-ready-toleration-seconds': '60',
+    'default-unreachable-toleration-seconds': '60',
+    ...checkApiServerArgs(kubernetes.apiServerArgs, kubernetes.kubernetesVersion),
+  });
 }
 
 function initConfiguration(input: NodeInput) {

@@ -166,10 +166,12 @@ export interface ClusterRecord {
   /** Ids of one-off actions that were acted on, newest last. */
   readonly actions: readonly string[];
   readonly rollout?: RolloutRecord;
-  /** kubeadm-config was rewritten for this Kubernetes version. */
+  /** The Kubernetes version of the stored kubeadm configuration: what joining nodes must have. */
   readonly controlPlaneVersion?: string;
-  /** kube-proxy was moved to this version. */
-  readonly kubeProxyVersion?: string;
+  /** Hash of the settings in that configuration (`sharedSettings`). */
+  readonly controlPlaneSettings?: string;
+  /** kube-proxy and CoreDNS were moved to what belongs to this version. */
+  readonly addonsVersion?: string;
   readonly certificatesExpireAt?: number;
   readonly certificatesCheckedAt?: number;
   readonly rotateRequestedAt?: number;

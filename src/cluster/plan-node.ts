@@ -4,6 +4,7 @@
  * bootstrap tokens, since kubeadm's discovery waits until its token is signed: workers as soon as the endpoint
  * answers, control-plane nodes one after the other.
  */
+import { documentInForce } from './in-force.ts';
 import { ERROR_CODES, type ErrorCode, type ProblemDetails } from '../contract/errors.ts';
 import type { NodeRecord } from './model.ts';
 import type { Scene } from './plan.ts';
@@ -95,7 +96,8 @@ function isSettled(
 }
 
 /** Joiners carry the endpoint and the keys; both exist from the start, so every machine may install at once. */
-function mayDeploy({ record, initialized }: Scene, node: NodeRecord): boolean {
+function mayDeploy({ document, record, initialized }: Scene, node: NodeRecord): boolean {
+  if (documentInForce(document, record, node) === undefined) return false;
   return initialized || node.init || record.nodes.some((other) => other.init && other.intent.kind === 'keep');
 }
 

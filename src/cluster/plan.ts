@@ -11,7 +11,7 @@ import { planDelete } from './plan-delete.ts';
 import { duePolicies } from './policies/schedule.ts';
 import { planNode, planRemoval } from './plan-node.ts';
 import { planRemediation } from './remediation.ts';
-import { planPools, rolloutPlan } from './rollout.ts';
+import { planAddons, planPools, rolloutPlan } from './rollout.ts';
 import { type NodeSituation, situations } from './situation.ts';
 import type { Step } from './steps.ts';
 import { packHash } from './template.ts';
@@ -205,6 +205,6 @@ export function isAsWanted(scene: Scene): boolean {
   );
   const packsReady = wantedPacks(document).every((pack) => record.packs[pack.name]?.readyAt !== undefined);
   // A rollout that waits for its approval changes nothing yet; one that runs is not done.
-  const rolling = rolloutPlan(scene)?.approved === true;
+  const rolling = rolloutPlan(scene)?.approved === true || planAddons(scene).length > 0;
   return initialized && endpointUp && complete && allReady && packsReady && !rolling;
 }

@@ -16,7 +16,7 @@ import {
 } from './model.ts';
 import { isAsWanted, type PlanInput, type Scene, sceneOf, wantedPacks } from './plan.ts';
 import { nextRun, POLICY_NAMES } from './policies/schedule.ts';
-import { rolloutPlan } from './rollout.ts';
+import { planAddons, rolloutPlan } from './rollout.ts';
 import type { NodeSituation, Situation } from './situation.ts';
 
 /** Tasks that every node passes on its way in. */
@@ -99,7 +99,7 @@ function isMoving(scene: Scene): boolean {
   const { document, record, nodes } = scene;
   const leaving = record.nodes.some((node) => node.intent.kind === 'remove');
   const arriving = nodes.some(({ node }) => node.intent.kind === 'keep' && node.readyAt === undefined);
-  const rolling = rolloutPlan(scene)?.approved === true;
+  const rolling = rolloutPlan(scene)?.approved === true || planAddons(scene).length > 0;
   const resized = document.spec.pools.some(
     (pool) => record.nodes.filter((node) => node.pool === pool.name).length !== pool.size,
   );

@@ -10,7 +10,7 @@ import type { Scene } from './plan.ts';
 import { awaitsSuccessor } from './plan-node.ts';
 import type { NodeSituation } from './situation.ts';
 import type { Step } from './steps.ts';
-import { nodeTemplate, shortHash } from './template.ts';
+import { nodeTemplate, sharedSettings, shortHash } from './template.ts';
 
 /** Nodes of one pool that a rollout has too many at a time. */
 const SURGE = 1;
@@ -205,10 +205,10 @@ function planRollout(scene: Scene): Step[] {
   if (current !== undefined && judgeUpgrade(current, version).kind === 'refused')
     return [{ kind: 'prepare-upgrade', version }];
   const pool = rollingPool(scene);
-  if (!pool) return planKubeProxy(scene, version);
-  if (pool.role === 'control-plane' && current !== version) return [{ kind: 'prepare-upgrade', version }];
-  const proxy = pool.role === 'worker' ? planKubeProxy(scene, version) : [];
-  if (proxy.length > 0) return proxy;
+  if (!pool) return planAddons(scene);
+  if (pool.role === 'control-plane' && !isPrepared(scene)) return [{ kind: 'prepare-upgrade', version }];
+  const addons = pool.role === 'worker' ? planAddons(scene) : [];
+  if (addons.length > 0) return addons;
   const own = nodes.filter(({ node }) => node.pool === pool.name);
   const moving = own.some(
     ({ node, situation }) =>
@@ -227,11 +227,19 @@ function planRollout(scene: Scene): Step[] {
   return [{ kind: 'add-nodes', pool: pool.name, role: pool.role, count: SURGE }];
 }
 
-/** kube-proxy follows once every API server is new; kubelets may lag behind it. */
-function planKubeProxy({ record, nodes }: Scene, version: string): Step[] {
-  if (record.kubeProxyVersion === undefined || record.kubeProxyVersion === version) return [];
-  if (record.controlPlaneVersion !== version) return [];
+/** What joining control-plane nodes read from the cluster is what is wanted. */
+function isPrepared({ document, record }: Scene): boolean {
+  return (
+    record.controlPlaneVersion === document.profile.kubernetes.kubernetesVersion &&
+    record.controlPlaneSettings === sharedSettings(document)
+  );
+}
+
+/** kube-proxy and CoreDNS follow once every API server is new; kubelets may lag behind them. */
+export function planAddons({ document, record, nodes }: Scene): Step[] {
+  const version = document.profile.kubernetes.kubernetesVersion;
+  if (record.addonsVersion === version || record.controlPlaneVersion !== version) return [];
   const control = nodes.filter(({ node }) => node.role === 'control-plane');
   const all = control.every(({ node }) => node.kubernetesVersion === version && node.intent.kind === 'keep');
-  return all ? [{ kind: 'upgrade-kube-proxy', version }] : [];
+  return all ? [{ kind: 'upgrade-addons', version }] : [];
 }

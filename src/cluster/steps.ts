@@ -35,8 +35,10 @@ export type Step =
   | { readonly kind: 'remove-pack'; readonly pack: string }
   /** Labels and taints of the pool on its Nodes. */
   | { readonly kind: 'adjust-node'; readonly node: string }
+  /** kubeadm's stored configuration, and the RBAC objects that only `kubeadm upgrade` would make. */
   | { readonly kind: 'prepare-upgrade'; readonly version: string }
-  | { readonly kind: 'upgrade-kube-proxy'; readonly version: string }
+  /** kube-proxy and CoreDNS, which replacing nodes does not change. */
+  | { readonly kind: 'upgrade-addons'; readonly version: string }
   /** When the first certificate of the control plane ends. */
   | { readonly kind: 'check-certificates' }
   /** The endpoint does not answer although the control plane does. */

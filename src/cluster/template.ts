@@ -32,6 +32,12 @@ export function nodeTemplate(document: ClusterDocument, pool: Pool): string {
   });
 }
 
+/** What control-plane nodes read from the cluster itself when they join: kubeadm's stored configuration. */
+export function sharedSettings({ profile, spec }: ClusterDocument): string {
+  const { kubernetesVersion, apiServerArgs } = profile.kubernetes;
+  return shortHash({ kubernetesVersion, apiServerArgs, imageRepository: spec.nodes.imageRepository });
+}
+
 export function packHash(pack: ManifestPack, values: Readonly<Record<string, unknown>>): string {
   return shortHash({
     manifests: pack.manifests,

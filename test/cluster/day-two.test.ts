@@ -115,6 +115,28 @@ describe('upgrading', () => {
     },
   );
 
+  it('gives a node that is added before the approval the version that runs', async () => {
+    const site = new FakeSite(10);
+    await using harness = new EngineHarness(site);
+    await harness.want(document({ spec: spec(3, 1) }));
+    await harness.phase('Running');
+    const wanted = document({ spec: spec(3, 3), profile: profile('v1.37.0') });
+    await harness.want(wanted);
+    const grown = await harness.until('three workers', (status) => workersReady(status) === 3);
+    expect(grown.nodes.map(({ kubernetesVersion }) => kubernetesVersion)).toEqual(Array(6).fill('v1.36.1'));
+    expect(grown.rollout?.state).toBe('preview');
+    expect(grown.rollout?.steps).toHaveLength(6);
+    await approve(harness, wanted);
+    await harness.until(
+      'upgraded',
+      ({ phase, nodes }) =>
+        phase === 'Running' &&
+        nodes.length === 6 &&
+        nodes.every(({ kubernetesVersion }) => kubernetesVersion === 'v1.37.0'),
+    );
+    expect(site.violations).toEqual([]);
+  });
+
   it('expand first without a spare machine does not start and says so', async () => {
     const site = new FakeSite(5);
     await using harness = new EngineHarness(site);

@@ -15,7 +15,6 @@ import { nodeName } from '../../src/cluster/names.ts';
 import { agentName, annotations, parseAgentName, sameStamp, stampOf } from '../../src/cluster/ownership.ts';
 import { mismatches, orderCandidates, type PlacementContext } from '../../src/cluster/placement.ts';
 import { PoolSchema } from '../../src/contract/cluster.ts';
-import { retag, withVersion } from '../../src/cluster/steps/upgrade.ts';
 import { fakeMachine } from '../support/fake-site.ts';
 
 const FREE: PlacementContext = { quarantined: new Map(), architectures: [] };
@@ -226,25 +225,5 @@ describe('stamps and names', () => {
       expect(taken.has(name)).toBe(false);
       taken.add(name);
     }
-  });
-});
-
-describe('upgrades', () => {
-  it('change the version of the stored configuration and nothing else', () => {
-    const text =
-      'apiServer:\n  certSANs: ["10.0.0.1"] # the VIP\nkubernetesVersion: v1.36.1\nnetworking: {podSubnet: 192.168.0.0/16}\n';
-    const changed = withVersion(text, 'v1.37.0');
-    expect(changed).toContain('kubernetesVersion: v1.37.0');
-    expect(changed).toContain('# the VIP');
-    expect(changed.replace('v1.37.0', 'v1.36.1').replace(/\s+/g, '')).toBe(text.replace(/\s+/g, ''));
-  });
-
-  it.each([
-    ['registry.k8s.io/kube-proxy:v1.36.1', 'registry.k8s.io/kube-proxy:v1.37.0'],
-    ['mirror.local:5000/k8s/kube-proxy:v1.36.1', 'mirror.local:5000/k8s/kube-proxy:v1.37.0'],
-    ['mirror.local:5000/kube-proxy', 'mirror.local:5000/kube-proxy:v1.37.0'],
-    ['registry.k8s.io/kube-proxy:v1.36.1@sha256:abc', 'registry.k8s.io/kube-proxy:v1.37.0'],
-  ])('moves %s to the new tag', (before, after) => {
-    expect(retag(before, 'v1.37.0')).toBe(after);
   });
 });

@@ -130,7 +130,7 @@ export function scene(
       endpoint: { kind: 'vip', host: '10.20.0.200', port: 6443, subnetCidr: '10.20.0.0/24' },
       rightsGrantedAt: NOW,
       controlPlaneVersion: 'v1.36.1',
-      kubeProxyVersion: 'v1.36.1',
+      addonsVersion: 'v1.36.1',
       ...(initialized ? { initializedAt: NOW - 10 * MINUTE } : {}),
       packs: initialized
         ? {

@@ -4,12 +4,14 @@
  * function of the record, so a repeated deploy sends the same text.
  */
 import { PcgError } from '../../base/errors.ts';
+import type { ClusterDocument, Pool } from '../../contract/cluster.ts';
 import { caHash } from '../../kube/pki.ts';
 import type { Machine } from '../../maas/client.ts';
 import { DONE, type StepContext, type StepOutcome } from '../context.ts';
-import { endpointAddress, findNode, type NodeRecord, withNode } from '../model.ts';
+import { type ClusterRecord, endpointAddress, findNode, type NodeRecord, withNode } from '../model.ts';
 import { sameStamp, stampOf, verifyOwnership } from '../ownership.ts';
-import { nodeTemplate } from '../template.ts';
+import { documentInForce, settingsLag } from '../in-force.ts';
+import { nodeTemplate, sharedSettings } from '../template.ts';
 import { renderUserData } from '../user-data.ts';
 
 export async function deploy(
@@ -21,25 +23,35 @@ export async function deploy(
   if (node?.claim.kind !== 'held') return DONE;
   const { systemId, hostname } = node.claim;
   const pool = context.document.spec.pools.find((candidate) => candidate.name === node.pool);
-  if (!pool) return DONE;
-  const userData = userDataOf(node, context);
+  const document = documentInForce(context.document, context.record(), node);
+  if (!pool || !document) return DONE;
+  const userData = userDataOf(node, document, context);
   await refuseStranger(node.claim, context, signal);
   const mark = await context.account.eventMark(signal);
   // On disk before the call: what this machine runs must be known whatever becomes of the reply.
-  await context.commit((record) =>
-    withNode(record, node.name, (current) => ({
+  const { kubernetesVersion } = document.profile.kubernetes;
+  await context.commit((record) => ({
+    ...withNode(record, node.name, (current) => ({
       ...current,
-      template: nodeTemplate(context.document, pool),
-      kubernetesVersion: context.document.profile.kubernetes.kubernetesVersion,
+      template: templateOf(node, pool, document, record),
+      kubernetesVersion,
       deployEventsAfter: mark,
     })),
-  );
+    // Everybody after it joins what this node makes.
+    ...(node.init
+      ? {
+          controlPlaneVersion: kubernetesVersion,
+          addonsVersion: kubernetesVersion,
+          controlPlaneSettings: sharedSettings(document),
+        }
+      : {}),
+  }));
   const outcome = await context.maas.machines.deploy(
     systemId,
     {
-      image: context.document.profile.os.image,
+      image: document.profile.os.image,
       userData,
-      comment: `pcg cluster ${context.document.spec.name} node ${node.name}`,
+      comment: `pcg cluster ${document.spec.name} node ${node.name}`,
     },
     signal,
   );
@@ -111,8 +123,15 @@ async function started(
   });
 }
 
-function userDataOf(node: NodeRecord, context: StepContext): string {
-  const { document, site } = context;
+/** A joiner of the control plane whose settings came from the cluster's older ones counts as outdated. */
+function templateOf(node: NodeRecord, pool: Pool, document: ClusterDocument, record: ClusterRecord): string {
+  const template = nodeTemplate(document, pool);
+  const lags = node.role === 'control-plane' && !node.init && settingsLag(document, record);
+  return lags ? `${template}-lags` : template;
+}
+
+function userDataOf(node: NodeRecord, document: ClusterDocument, context: StepContext): string {
+  const { site } = context;
   const record = context.record();
   const endpoint = endpointAddress(record.endpoint);
   if (!record.pki || !endpoint || node.claim.kind !== 'held')

@@ -18,7 +18,8 @@ import { checkOrigin, releaseStrays } from './strays.ts';
 import { release, settleClaim } from './release.ts';
 import { acknowledgeAction, settle } from './settle.ts';
 import { powerCycle } from './power-cycle.ts';
-import { prepareUpgrade, upgradeKubeProxy } from './upgrade.ts';
+import { prepareUpgrade } from './upgrade.ts';
+import { upgradeAddons } from './upgrade-addons.ts';
 import { drainNode, removeEtcdMember } from './withdraw.ts';
 
 type Executor<S> = (step: S, context: StepContext, signal: AbortSignal) => Promise<StepOutcome>;
@@ -38,7 +39,7 @@ const EXECUTORS: { readonly [K in StepKind]: Executor<Extract<Step, { kind: K }>
   'remove-pack': removePack,
   'adjust-node': adjustNode,
   'prepare-upgrade': prepareUpgrade,
-  'upgrade-kube-proxy': upgradeKubeProxy,
+  'upgrade-addons': upgradeAddons,
   'check-certificates': (_step, context, signal) => checkCertificates(context, signal),
   'report-endpoint': (_step, context) => reportEndpoint(context),
   'run-policy': runPolicy,

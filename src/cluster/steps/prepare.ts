@@ -24,7 +24,7 @@ export async function prepare(context: StepContext): Promise<StepOutcome> {
   await context.commit((current) =>
     current.pki
       ? current
-      : { ...current, pki, controlPlaneVersion: kubernetesVersion, kubeProxyVersion: kubernetesVersion },
+      : { ...current, pki, controlPlaneVersion: kubernetesVersion, addonsVersion: kubernetesVersion },
   );
   return DONE;
 }

@@ -190,6 +190,12 @@ export function detachedSignature(payload: string, id: string, secret: string): 
   return `${header}..${signature}`;
 }
 
+/** What kubeadm of a minor has compiled in. */
+function coreDnsOf(version: string): string {
+  const minor = Number(version.split('.')[1]);
+  return minor <= 35 ? 'v1.13.1' : minor === 36 ? 'v1.14.2' : 'v1.14.3';
+}
+
 const dnsAddress = (core: ApiCore) => core.kubernetesServiceIp.replace(/\d+$/, '10');
 
 /** CoreDNS and kube-proxy, as kubeadm's addon phases write them. */
@@ -305,7 +311,7 @@ export function createAddons(core: ApiCore, configuration: Json): void {
           containers: [
             {
               name: 'coredns',
-              image: `${repository === 'registry.k8s.io' ? `${repository}/coredns` : repository}/coredns:v1.14.3`,
+              image: `${repository === 'registry.k8s.io' ? `${repository}/coredns` : repository}/coredns:${coreDnsOf(version)}`,
               args: ['-conf', '/etc/coredns/Corefile'],
             },
           ],
