@@ -74,7 +74,23 @@ export async function createCluster(
   const requestHash = createHash('sha256').update(JSON.stringify(spec)).digest('hex');
   const earlier = await replay(portal, options, requestHash);
   if (earlier) return { row: earlier, replayed: true };
+  try {
+    return { row: await makeCluster(portal, spec, options, requestHash), replayed: false };
+  } catch (cause) {
+    // The same request at the same moment may have won; its cluster then holds the name and the machines that this
+    // one was refused for.
+    const twin = await replay(portal, options, requestHash);
+    if (twin) return { row: twin, replayed: true };
+    throw cause;
+  }
+}
 
+async function makeCluster(
+  portal: Portal,
+  spec: ClusterSpec,
+  options: CreateOptions,
+  requestHash: string,
+): Promise<ClustersTable> {
   const account = await accountRow(portal, spec.cloudAccount, 'spec.cloudAccount');
   if (account.enabled === 0)
     throw new PcgError('CONFLICT', `cloud account ${account.name} is switched off for clusters`, {
@@ -140,15 +156,11 @@ export async function createCluster(
       await writeDocument(tx, row.gateway_id, 'cluster', row.id, toDocument(row));
     });
   } catch (cause) {
-    if (!isUniqueViolation(cause)) throw cause;
-    // Lost a race: against the same request (then it is ours), or against another cluster of this name.
-    const twin = await replay(portal, options, requestHash);
-    if (twin) return { row: twin, replayed: true };
-    throw nameTaken(spec.name, cause);
+    throw isUniqueViolation(cause) ? nameTaken(spec.name, cause) : cause;
   }
   portal.log.info({ cluster: row.id, gateway: row.gateway_id, by: options.caller.email }, 'cluster created');
   announce(portal, row);
-  return { row, replayed: false };
+  return row;
 }
 
 export function announce(portal: Portal, row: ClustersTable): void {

@@ -22,11 +22,18 @@ export interface Asked {
   readonly open: OpenOptions | undefined;
 }
 
+export interface AgentAnswer {
+  readonly status: number;
+  readonly body: unknown;
+}
+
 export interface FakeGateway extends AsyncDisposable {
   readonly documents: Map<string, SyncDocument>;
   readonly asked: Asked[];
   /** `POST /v1/x` -> status and body; unknown questions answer 404. */
   answer(question: string, status: number, body: unknown): void;
+  /** The same, decided anew each time it is asked. */
+  answerBy(question: string, decide: () => Promise<AgentAnswer>): void;
   report(kind: string, id: string, status: unknown): void;
   emit(draft: Omit<EventDraft, 'severity' | 'reason' | 'message'> & Partial<EventDraft>): Event;
   /** Serves `kube:<id>` or `maas:<id>` by this listener (with upgrades on the server itself). */
@@ -76,12 +83,13 @@ export async function connectGateway(
     },
   };
 
-  const answers = new Map<string, { status: number; body: unknown }>();
+  const answers = new Map<string, () => Promise<AgentAnswer>>();
+  const unknownQuestion = async (): Promise<AgentAnswer> => ({ status: 404, body: {} });
   const asked: Asked[] = [];
   const agent = createTargetServer((request, response) => {
     const chunks: Buffer[] = [];
     request.on('data', (chunk: Buffer) => chunks.push(chunk));
-    request.on('end', () => {
+    request.on('end', async () => {
       const text = Buffer.concat(chunks).toString();
       const path = request.url ?? '';
       asked.push({
@@ -90,7 +98,7 @@ export async function connectGateway(
         body: text === '' ? undefined : JSON.parse(text),
         open: openOf(request),
       });
-      const answer = answers.get(`${request.method} ${path}`) ?? { status: 404, body: {} };
+      const answer = await (answers.get(`${request.method} ${path}`) ?? unknownQuestion)();
       response.writeHead(answer.status, { 'content-type': 'application/json' });
       response.end(answer.body === undefined ? '' : JSON.stringify(answer.body));
     });
@@ -120,7 +128,8 @@ export async function connectGateway(
   const gateway: FakeGateway = {
     documents,
     asked,
-    answer: (question, status, body) => void answers.set(question, { status, body }),
+    answer: (question, status, body) => void answers.set(question, async () => ({ status, body })),
+    answerBy: (question, decide) => void answers.set(question, decide),
     report(kind, id, status) {
       const key = `${kind}/${id}`;
       const revision = (revisions.get(key) ?? 0) + 1;
