@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
  * The one command `pcg`. The only file that reads argv, environment and signals and that sets the exit code:
- * the first SIGINT or SIGTERM stops gracefully, the second ends at once.
+ * the first SIGINT or SIGTERM stops gracefully, the second ends at once; SIGHUP means what the command says.
  */
 import { Command, CommanderError } from 'commander';
 import { systemClock } from './base/clock.ts';
@@ -90,6 +90,10 @@ function createContext(): CliContext {
     clock: systemClock,
     environment,
     signal: stop.signal,
+    onHangup(run) {
+      process.on('SIGHUP', run);
+      return { [Symbol.dispose]: () => void process.off('SIGHUP', run) };
+    },
     json: flag('--json'),
     quiet,
     verbose: flag('--verbose'),

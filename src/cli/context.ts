@@ -10,6 +10,8 @@ export interface CliContext {
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** Aborted by the first SIGINT or SIGTERM. */
   readonly signal: AbortSignal;
+  /** Runs at every SIGHUP until disposed, instead of ending the process. */
+  onHangup(run: () => void): Disposable;
   readonly json: boolean;
   readonly quiet: boolean;
   readonly verbose: boolean;

@@ -1,12 +1,10 @@
 /** `pcg portal`: the self-hostable portal, API and page. */
-import { X509Certificate } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createSecureContext } from 'node:tls';
 import type { Command } from 'commander';
 import { PcgError } from '../base/errors.ts';
 import { createLog, Secret } from '../base/log.ts';
 import { startPortal } from '../portal/server.ts';
+import type { TlsFiles } from '../portal/tls-files.ts';
 import type { CliContext } from './context.ts';
 import { integerOption } from './options.ts';
 
@@ -37,7 +35,10 @@ export function portalCommand(program: Command, context: CliContext): void {
       join(process.cwd(), 'pcg-portal.db'),
     )
     .option('--public-url <url>', 'how users and gateways reach this portal (behind a load balancer)')
-    .option('--tls-cert <path>', 'PEM certificate chain: the portal speaks HTTPS itself (PCG_TLS_CERT)')
+    .option(
+      '--tls-cert <path>',
+      'PEM certificate chain: the portal speaks HTTPS itself; a changed file is served within 10 s, or at SIGHUP (PCG_TLS_CERT)',
+    )
     .option('--tls-key <path>', 'PEM private key of --tls-cert (PCG_TLS_KEY)')
     .option(
       '--tls-ca <path>',
@@ -57,18 +58,22 @@ export function portalCommand(program: Command, context: CliContext): void {
     .action(async (options: PortalOptions) => {
       const given = context.environment['PCG_ADMIN_PASSWORD'];
       const isPostgres = /^postgres(ql)?:\/\//.test(options.store);
+      const secured = tlsSettings(options, context.environment);
       await using portal = await startPortal({
         host: options.host,
         port: options.port,
         store: isPostgres
           ? { kind: 'postgres', url: options.store }
           : { kind: 'sqlite', path: options.store },
-        ...tlsSettings(options, context.environment),
+        ...secured,
         ...(options.publicUrl === undefined ? {} : { publicUrl: options.publicUrl }),
         admin: { email: options.adminEmail, ...(given === undefined ? {} : { password: new Secret(given) }) },
         clock: context.clock,
         log: createLog({ name: 'pcg-portal', level: options.logLevel, destination: process.stderr }),
       });
+      // without files to read again a hangup ends the portal, as it ends other programs
+      using _hangup =
+        Object.keys(secured.tls).length > 0 ? context.onHangup(() => void portal.reloadTls()) : undefined;
       const password = portal.generatedPassword?.reveal();
       if (context.json) {
         context.event({
@@ -91,50 +96,31 @@ export function portalCommand(program: Command, context: CliContext): void {
 function tlsSettings(
   options: PortalOptions,
   environment: CliContext['environment'],
-): { tls?: { cert: string; key: string }; caPem?: string; kubePort?: number } {
-  const pem = (given: string | undefined, variable: string): string | undefined => {
-    const path = given ?? environment[variable];
-    return path === undefined || path === '' ? undefined : readPem(path, variable);
-  };
-  const cert = pem(options.tlsCert, 'PCG_TLS_CERT');
-  const key = pem(options.tlsKey, 'PCG_TLS_KEY');
-  const caPem = pem(options.tlsCa, 'PCG_TLS_CA');
+): { tls: TlsFiles; kubePort?: number } {
+  const path = (given: string | undefined, variable: string): string | undefined =>
+    (given ?? environment[variable]) || undefined;
+  const cert = path(options.tlsCert, 'PCG_TLS_CERT');
+  const key = path(options.tlsKey, 'PCG_TLS_KEY');
+  const ca = path(options.tlsCa, 'PCG_TLS_CA');
   const kubePort = options.kubePort ?? portFrom(environment['PCG_KUBE_PORT']);
   if ((cert === undefined) !== (key === undefined))
     throw new PcgError('BAD_CONFIG', 'a certificate needs its key, and a key its certificate', {
       field: cert === undefined ? 'tls-cert' : 'tls-key',
       fix: 'Give both --tls-cert and --tls-key, or neither.',
     });
-  if (cert !== undefined && key !== undefined)
-    checked('tls-cert', 'a PEM certificate chain with its key', () => createSecureContext({ cert, key }));
-  if (caPem !== undefined) checked('tls-ca', 'a PEM certificate', () => new X509Certificate(caPem));
   return {
-    ...(cert === undefined || key === undefined ? {} : { tls: { cert, key } }),
-    ...(caPem === undefined ? {} : { caPem }),
+    tls: {
+      ...(cert === undefined || key === undefined ? {} : { pair: { cert, key } }),
+      ...(ca === undefined ? {} : { ca }),
+    },
     ...(kubePort === undefined ? {} : { kubePort }),
   };
-}
-
-function checked(field: string, what: string, use: () => unknown): void {
-  try {
-    use();
-  } catch (cause) {
-    throw new PcgError('BAD_CONFIG', `--${field} is not ${what}`, { field, cause });
-  }
 }
 
 function portFrom(text: string | undefined): number | undefined {
   if (text === undefined || text === '') return undefined;
   if (/^\d{1,5}$/.test(text) && Number(text) <= 65_535) return Number(text);
   throw new PcgError('BAD_CONFIG', `PCG_KUBE_PORT is "${text}", not a port`, { field: 'PCG_KUBE_PORT' });
-}
-
-function readPem(path: string, field: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (cause) {
-    throw new PcgError('BAD_CONFIG', `cannot read ${path}`, { field, cause });
-  }
 }
 
 /** Resolves when the stop signal comes. */

@@ -24,7 +24,7 @@ export interface Program extends AsyncDisposable {
   readonly ready: Record<string, unknown>;
   /** Resolves when the process is gone. */
   readonly exited: Promise<{ code: number | null; signal: string | null }>;
-  kill(signal: 'SIGKILL' | 'SIGTERM' | 'SIGSTOP' | 'SIGCONT'): void;
+  kill(signal: 'SIGKILL' | 'SIGTERM' | 'SIGSTOP' | 'SIGCONT' | 'SIGHUP'): void;
 }
 
 export interface ProgramOptions {

@@ -7,6 +7,10 @@ export interface PortalMetrics {
   readonly feedClients: Gauge;
   readonly feedStalled: Counter;
   readonly proxied: Counter<'target' | 'result'>;
+  /** End of the certificate's validity, seconds since the epoch; 0 while the portal speaks plain HTTP. */
+  readonly certificateExpiry: Gauge;
+  /** 1 while the certificate's files cannot be used and the one before is still served. */
+  readonly certificateStale: Gauge;
 }
 
 /** Seconds; most answers take milliseconds, questions to a gateway up to 20 s. */
@@ -35,6 +39,16 @@ export function createMetrics(): PortalMetrics {
       name: 'pcg_portal_proxied_total',
       help: 'Requests proxied through gateways',
       labelNames: ['target', 'result'],
+      registers,
+    }),
+    certificateExpiry: new Gauge({
+      name: 'pcg_portal_certificate_expiry_seconds',
+      help: "End of the served certificate's validity, Unix time",
+      registers,
+    }),
+    certificateStale: new Gauge({
+      name: 'pcg_portal_certificate_stale',
+      help: '1: the files of the certificate cannot be used, the one before is served',
       registers,
     }),
   };

@@ -23,6 +23,7 @@ import { createProfile, listProfiles } from './profiles.ts';
 import { openStore, type StoreOptions } from './store/open.ts';
 import { sweepForever } from './sweep.ts';
 import { TUNNEL_PATH } from '../tunnel/accept.ts';
+import { readTlsFiles, type TlsFiles, watchTlsFiles } from './tls-files.ts';
 import { openTunnels } from './tunnels.ts';
 import { findPage } from './web-files.ts';
 
@@ -30,9 +31,8 @@ export interface PortalOptions {
   readonly host: string;
   /** 0 = any free port. */
   readonly port: number;
-  readonly tls?: { readonly cert: string; readonly key: string };
-  /** Of the portal's https address, when it is not a public one: kubeconfigs carry it. */
-  readonly caPem?: string;
+  /** With a pair the portal speaks HTTPS itself. The CA is of its https address, when that is a private one: kubeconfigs carry it. */
+  readonly tls?: TlsFiles;
   /** Of the TLS listener for kubectl that a portal on plain HTTP has; 0 = any free port; default: `port` + 1. */
   readonly kubePort?: number;
   readonly store: StoreOptions;
@@ -54,6 +54,8 @@ export interface RunningPortal extends AsyncDisposable {
   /** Base of the addresses in kubeconfigs. */
   readonly kubeUrl: string;
   readonly generatedPassword: Secret | undefined;
+  /** Looks at the files of `tls` at once instead of within ten seconds. Never rejects. */
+  reloadTls(): Promise<void>;
 }
 
 /** A request's head must be there within this time; bodies and answers may take as long as they move. */
@@ -77,6 +79,8 @@ export async function startPortal(options: PortalOptions): Promise<RunningPortal
   const { clock, log } = options;
   const limits: PortalLimits = { ...DEFAULT_LIMITS, ...options.limits };
   const stop = new AbortController();
+  const tlsFiles = options.tls ?? {};
+  const tlsAtStart = await readTlsFiles(tlsFiles);
 
   const db = await openStore(options.store);
   stack.defer(() => db.destroy());
@@ -85,6 +89,18 @@ export async function startPortal(options: PortalOptions): Promise<RunningPortal
   const changes = new Changes();
   const metrics = createMetrics();
   const identity = await loadIdentity(db);
+  const secured: { server?: https.Server } = {};
+  const tls = stack.use(
+    watchTlsFiles({
+      files: tlsFiles,
+      material: tlsAtStart,
+      clock,
+      log,
+      metrics,
+      // New handshakes; connections that are there stay.
+      use: (pair) => secured.server?.setSecureContext(pair),
+    }),
+  );
   const address = { url: options.publicUrl?.replace(/\/+$/, '') ?? '' };
   const tunnels = await openTunnels({
     db,
@@ -114,7 +130,7 @@ export async function startPortal(options: PortalOptions): Promise<RunningPortal
     kubeAccess: (host) =>
       kube?.access(host) ?? {
         url: address.url,
-        ...(options.caPem === undefined ? {} : { caPem: options.caPem }),
+        ...(tls.material.ca === undefined ? {} : { caPem: tls.material.ca }),
       },
     get tunnelUrl() {
       return `${address.url.replace(/^http/, 'ws')}${TUNNEL_PATH}`;
@@ -128,9 +144,10 @@ export async function startPortal(options: PortalOptions): Promise<RunningPortal
   const serverFactory = (listener: RequestListener): Server => {
     const handle: RequestListener = (request, response) =>
       isProxied(request.url) ? proxies.request(request, response) : listener(request, response);
-    const server = options.tls
-      ? (https.createServer({ ...SERVER_SETTINGS, ...options.tls }, handle) as unknown as Server)
-      : http.createServer(SERVER_SETTINGS, handle);
+    const { pair } = tls.material;
+    if (pair) secured.server = https.createServer({ ...SERVER_SETTINGS, ...pair }, handle);
+    const server =
+      (secured.server as unknown as Server | undefined) ?? http.createServer(SERVER_SETTINGS, handle);
     server.on('upgrade', (request, socket, head) => {
       raw.add(socket);
       // Node gives the socket away without a listener: a reset would end the process.
@@ -158,7 +175,7 @@ export async function startPortal(options: PortalOptions): Promise<RunningPortal
   stack.use(tunnels);
   await listen(app.server, options);
   const { port } = app.server.address() as AddressInfo;
-  const scheme = options.tls ? 'https' : 'http';
+  const scheme = secured.server ? 'https' : 'http';
   const shownHost = options.host.includes(':') ? `[${options.host}]` : options.host;
   if (address.url === '') address.url = `${scheme}://${shownHost}:${port}`;
 
@@ -186,6 +203,7 @@ export async function startPortal(options: PortalOptions): Promise<RunningPortal
     tunnelUrl: portal.tunnelUrl,
     kubeUrl: portal.kubeAccess(new URL(portal.publicUrl).host).url,
     generatedPassword,
+    reloadTls: () => tls.look(),
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   };
 }

@@ -78,7 +78,8 @@ describe('pcg', () => {
       [['--tls-cert', pem], 'tls-key'],
       [['--tls-cert', pem, '--tls-key', pem], 'tls-cert'],
       [['--tls-ca', pem], 'tls-ca'],
-      [['--tls-ca', join(files.path, 'absent')], 'PCG_TLS_CA'],
+      [['--tls-ca', join(files.path, 'absent')], 'tls-ca'],
+      [['--tls-cert', join(files.path, 'absent'), '--tls-key', pem], 'tls-cert'],
     ] as const) {
       const result = pcg(['portal', ...store, ...args]);
       expect(result.status).toBe(78);

@@ -1,10 +1,13 @@
 /** The portal as a process: both stores end to end, TLS, hostile sockets, a stop that leaves nothing behind. */
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { Agent, request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { Secret, silentLog } from '../../src/base/log.ts';
-import { issueServerCertificate } from '../../src/kube/pki.ts';
 import { startPortal } from '../../src/portal/server.ts';
 import { generateIdentity } from '../../src/tunnel/identity.ts';
 import { pairWithPortal } from '../../src/tunnel/pair-client.ts';
@@ -13,6 +16,7 @@ import { eventually } from '../support/eventually.ts';
 import { describeWith } from '../support/needs.ts';
 import { ADMIN, clusterSpec, clusterStatus, testPortal } from '../support/portal.ts';
 import { type Postgres, startPostgres } from '../support/postgres.ts';
+import { issueServerCertificate } from '../../src/kube/pki.ts';
 import { testPki } from '../support/tls-server.ts';
 
 describeWith(['postgres'], 'on PostgreSQL', () => {
@@ -70,6 +74,13 @@ describeWith(['postgres'], 'on PostgreSQL', () => {
 
 describe('the listener', () => {
   it('speaks TLS itself, with secure cookies and a wss tunnel', async () => {
+    await using stack = new AsyncDisposableStack();
+    const directory = mkdtempSync(join(tmpdir(), 'pcg-portal-tls-'));
+    stack.defer(() => rm(directory, { recursive: true }));
+    const file = (name: string, text: string) => {
+      writeFileSync(join(directory, name), text);
+      return join(directory, name);
+    };
     const { ca } = await testPki();
     const pair = await issueServerCertificate(ca, {
       commonName: 'portal',
@@ -81,7 +92,7 @@ describe('the listener', () => {
     await using portal = await startPortal({
       host: '127.0.0.1',
       port: 0,
-      tls: { cert: pair.certPem, key: pair.keyPem },
+      tls: { pair: { cert: file('cert.pem', pair.certPem), key: file('key.pem', pair.keyPem) } },
       store: { kind: 'sqlite', path: ':memory:' },
       admin: { email: ADMIN.email, password: new Secret(ADMIN.password) },
       clock: systemClock,
@@ -89,7 +100,6 @@ describe('the listener', () => {
       page: false,
     });
     expect(portal.tunnelUrl).toMatch(/^wss:.*\/tunnel\/v1$/);
-    await using stack = new AsyncDisposableStack();
     const agent = new Agent({ connect: { ca: ca.certPem } });
     stack.defer(() => agent.destroy());
     const call = async (path: string, body: unknown, token = '') => {

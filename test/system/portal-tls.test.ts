@@ -2,19 +2,19 @@
 import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { connect } from 'node:tls';
 import { promisify } from 'node:util';
 import { Agent, request } from 'undici';
 import { expect, it } from 'vitest';
 import { parse } from 'yaml';
-import { issueServerCertificate } from '../../src/kube/pki.ts';
 import { describeWith, findProgram } from '../support/needs.ts';
 import { EMAIL, PASSWORD, Site } from '../support/site.ts';
-import { testPki } from '../support/tls-server.ts';
+import { opensslFiles } from '../support/openssl.ts';
 
 const run = promisify(execFile);
 
-describeWith(['kubectl'], 'a portal on HTTPS of a private CA', () => {
-  it('pairs, connects and serves kubectl for those who trust the CA, and nobody else', {
+describeWith(['kubectl', 'openssl'], 'a portal on HTTPS of a private CA', () => {
+  it('pairs, connects and serves kubectl for those who trust the CA, and nobody else; takes a renewed certificate at SIGHUP (61)', {
     timeout: 180_000,
   }, async () => {
     await using site = await Site.withoutAgent();
@@ -23,23 +23,16 @@ describeWith(['kubectl'], 'a portal on HTTPS of a private CA', () => {
       writeFileSync(path, content);
       return path;
     };
-    const { ca } = await testPki();
-    const pair = await issueServerCertificate(ca, {
-      commonName: 'portal',
-      dnsNames: ['localhost'],
-      ipAddresses: ['127.0.0.1'],
-      nowMs: Date.now(),
-      validityMs: 3_600_000,
-    });
-    const caFile = file('ca.pem', ca.certPem);
+    using files = opensslFiles();
+    files.issue('first');
     const portal = await site.run(
       'portal-tls',
       ['portal', '--port', '0', '--store', join(site.directory, 'tls.db'), '--admin-email', EMAIL],
       {
         PCG_ADMIN_PASSWORD: PASSWORD,
-        PCG_TLS_CERT: file('cert.pem', pair.certPem),
-        PCG_TLS_KEY: file('key.pem', pair.keyPem),
-        PCG_TLS_CA: caFile,
+        PCG_TLS_CERT: files.pair.cert,
+        PCG_TLS_KEY: files.pair.key,
+        PCG_TLS_CA: files.caFile,
       },
     );
     await using stack = new AsyncDisposableStack();
@@ -47,7 +40,7 @@ describeWith(['kubectl'], 'a portal on HTTPS of a private CA', () => {
     const url = String(portal.ready['url']);
     expect(url).toMatch(/^https:/);
     expect(portal.ready['kubeUrl']).toBe(url);
-    const dispatcher = new Agent({ connect: { ca: ca.certPem } });
+    const dispatcher = new Agent({ connect: { ca: files.caPem } });
     stack.defer(() => dispatcher.destroy());
     let token = '';
     const ask = async (method: 'GET' | 'POST', path: string, body?: unknown): Promise<string> => {
@@ -66,7 +59,7 @@ describeWith(['kubectl'], 'a portal on HTTPS of a private CA', () => {
     const { code } = JSON.parse(await ask('POST', '/pairing-codes', { gatewayName: 'site' }));
 
     await expect(site.pair(code, url)).rejects.toThrow(/ended at start/);
-    const trusting = { PCG_CA_FILE: caFile };
+    const trusting = { PCG_CA_FILE: files.caFile };
     const paired = await site.run('pair', ['pair', '--portal-url', url], {
       ...trusting,
       PCG_PAIRING_CODE: code,
@@ -87,10 +80,34 @@ describeWith(['kubectl'], 'a portal on HTTPS of a private CA', () => {
     );
     const text = await ask('GET', `/clusters/${cluster.id}/kubeconfig`);
     expect(parse(text).clusters[0].cluster.server).toBe(`${url}/k8s/clusters/${cluster.id}`);
-    const { stdout } = await run(findProgram('kubectl') ?? 'kubectl', ['get', 'nodes'], {
-      env: { PATH: process.env['PATH'] ?? '', HOME: site.directory, KUBECONFIG: file('config', text) },
-      timeout: 60_000,
-    });
-    expect(stdout).toMatch(/ Ready /);
+    const config = file('config', text);
+    const nodes = async (): Promise<string> => {
+      const { stdout } = await run(findProgram('kubectl') ?? 'kubectl', ['get', 'nodes'], {
+        env: { PATH: process.env['PATH'] ?? '', HOME: site.directory, KUBECONFIG: config },
+        timeout: 60_000,
+      });
+      return stdout;
+    };
+    expect(await nodes()).toMatch(/ Ready /);
+
+    const tunnel = async () => JSON.parse(await ask('GET', '/gateways')).items[0].connection.since as string;
+    const before = await tunnel();
+    expect(await shown(url, files.caPem)).toBe('first');
+    files.issue('second');
+    portal.kill('SIGHUP');
+    await site.until('the new certificate', async () => (await shown(url, files.caPem)) === 'second');
+    expect(await nodes()).toMatch(/ Ready /);
+    expect(await tunnel()).toBe(before);
   });
 });
+
+/** The common name that a new connection is shown; verified by the CA. */
+function shown(url: string, ca: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host: '127.0.0.1', port: Number(new URL(url).port), ca }, () => {
+      resolve(String(socket.getPeerCertificate().subject.CN));
+      socket.destroy();
+    });
+    socket.on('error', reject);
+  });
+}
