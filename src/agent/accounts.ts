@@ -7,7 +7,7 @@ import type { Clock } from '../base/clock.ts';
 import { PcgError, toProblem } from '../base/errors.ts';
 import { type Log, Secret } from '../base/log.ts';
 import { runForever } from '../base/loop.ts';
-import type { CloudAccountDocument } from '../contract/cloud-account.ts';
+import { accountSealContext, type CloudAccountDocument } from '../contract/cloud-account.ts';
 import type { ProblemDetails } from '../contract/errors.ts';
 import { createMaasClient, type MaasRestClient } from '../maas/rest-client.ts';
 import { createMaasObserver, type MaasObserver } from '../maas/observer.ts';
@@ -48,11 +48,6 @@ export interface AccountsOptions {
   readonly pollIdleMs: number;
   /** An account became usable or failed: clusters of it should look again. */
   readonly onChange: (accountId: string) => void;
-}
-
-/** Binds a sealed key to the account it was made for. */
-export function sealContext(accountId: string): string {
-  return `pcg.cloud-account.${accountId}`;
 }
 
 export class Accounts implements AsyncDisposable {
@@ -115,7 +110,7 @@ export class Accounts implements AsyncDisposable {
     this.#open(
       document.id,
       document.endpoint,
-      () => openSealed(sealedKey, sealContext(document.id)),
+      () => openSealed(sealedKey, accountSealContext(document.id)),
       document.caPem,
     );
   }

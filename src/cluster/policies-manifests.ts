@@ -3,7 +3,7 @@
  * vulnerability scans as Jobs that end by themselves, and Velero's objects for backups. Pure data; results are read
  * by policies-results.ts. Velero itself is an add-on pack.
  */
-import type { Policies } from '../contract/cluster.ts';
+import type { BackupCredentials, Policies } from '../contract/policies.ts';
 import type { KubeObject } from '../kube/client.ts';
 
 /** Namespace of all policy Jobs; privileged, since patching enters the host. */
@@ -261,10 +261,7 @@ type Backups = Policies['backups'];
  * Where backups go: bucket, credentials, schedule. `credentials`: S3 key pair, opened from the sealed form by the
  * caller. Empty without a target.
  */
-export function backupObjects(
-  backups: Backups,
-  credentials: { readonly accessKeyId: string; readonly secretAccessKey: string } | undefined,
-): KubeObject[] {
+export function backupObjects(backups: Backups, credentials: BackupCredentials | undefined): KubeObject[] {
   const { target } = backups;
   if (target === undefined) return [];
   const metadata = (name: string) => ({ name, namespace: VELERO_NAMESPACE });

@@ -5,7 +5,7 @@
  */
 import { assertNever } from '../base/assert.ts';
 import { PcgError } from '../base/errors.ts';
-import type { Policies } from '../contract/cluster.ts';
+import type { BackupCredentials, Policies } from '../contract/policies.ts';
 import type { KubeClient, KubeObject } from '../kube/client.ts';
 import { asRecord, asText, statusError } from '../kube/errors.ts';
 import { judgeReadiness } from '../kube/readiness.ts';
@@ -38,7 +38,7 @@ export interface PolicyTask {
   readonly nodes: readonly { readonly name: string; readonly role: 'control-plane' | 'worker' }[];
   readonly backups: Policies['backups'];
   /** Of the backup target, opened on the gateway. */
-  readonly credentials?: { readonly accessKeyId: string; readonly secretAccessKey: string } | undefined;
+  readonly credentials?: BackupCredentials | undefined;
 }
 
 export type PolicyOutcome =

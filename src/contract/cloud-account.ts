@@ -33,3 +33,8 @@ export const CloudAccountDocumentSchema = z.object({
   enabled: z.boolean(),
 });
 export type CloudAccountDocument = z.infer<typeof CloudAccountDocumentSchema>;
+
+/** Binds a sealed API key to its account: it cannot be opened as another's. */
+export function accountSealContext(accountId: string): string {
+  return `pcg.cloud-account.${accountId}`;
+}

@@ -13,10 +13,10 @@ import {
   Ipv4Schema,
   KubernetesVersionSchema,
   LabelsSchema,
-  ScheduleSchema,
   TaintSchema,
   TimeSchema,
 } from './names.ts';
+import { PoliciesRequestSchema, PoliciesSchema } from './policies.ts';
 import { ResolvedProfileSchema } from './profile.ts';
 
 /** How nodes are replaced: Expand first starts the new node before the old one goes, Contract first the other way round. */
@@ -102,57 +102,6 @@ export const NodeSettingsSchema = z.object({
 });
 export type NodeSettings = z.infer<typeof NodeSettingsSchema>;
 
-export const PoliciesSchema = z.object({
-  /** OS patching of nodes, one at a time. */
-  patching: z
-    .object({
-      schedule: ScheduleSchema.default('never'),
-      rebootIfRequired: z.boolean().default(true),
-      onBoot: z.boolean().default(false),
-    })
-    .prefault({}),
-  scans: z
-    .object({
-      cis: ScheduleSchema.default('never'),
-      conformance: ScheduleSchema.default('never'),
-      vulnerabilities: ScheduleSchema.default('never'),
-    })
-    .prefault({}),
-  backups: z
-    .object({
-      schedule: ScheduleSchema.default('never'),
-      /** Keep this many hours. */
-      ttlHours: z.int().min(1).max(87_600).default(720),
-      namespaces: z.array(z.string()).default(['*']),
-      includeClusterResources: z.enum(['auto', 'always', 'never']).default('auto'),
-      /** S3-compatible target; credentials are sealed to the gateway. */
-      target: z
-        .object({
-          url: z.url(),
-          bucket: z.string().min(1),
-          prefix: z.string().default(''),
-          region: z.string().default('us-east-1'),
-          sealedCredentials: z.string().optional(),
-        })
-        .optional(),
-      etcdSnapshots: z.boolean().default(true),
-    })
-    .prefault({}),
-  remediation: z
-    .object({
-      /** Replace nodes that fail to start or stay unhealthy. */
-      enabled: z.boolean().default(true),
-      /** Failed machines replaced in one provisioning before the cluster is Failed. */
-      maxReplacements: z.int().min(0).max(20).default(3),
-      unhealthyAfterSeconds: z.int().min(60).default(300),
-      /** Give up remediation while more than this share of nodes is unhealthy. */
-      maxUnhealthyPercent: z.int().min(0).max(100).default(40),
-    })
-    .prefault({}),
-  erase: z.object({ mode: z.enum(['none', 'quick', 'secure', 'full']).default('none') }).prefault({}),
-});
-export type Policies = z.infer<typeof PoliciesSchema>;
-
 const poolsField = z
   .array(PoolSchema)
   .min(1)
@@ -195,7 +144,13 @@ export const ClusterSpecSchema = z.object({
   policies: PoliciesSchema.prefault({}),
 });
 export type ClusterSpec = z.infer<typeof ClusterSpecSchema>;
-export type ClusterSpecInput = z.input<typeof ClusterSpecSchema>;
+
+/** The same as a request may give it: with credentials in the clear, which the portal seals before it stores anything. */
+export const ClusterSpecRequestSchema = ClusterSpecSchema.extend({
+  policies: PoliciesRequestSchema.prefault({}),
+});
+export type ClusterSpecRequest = z.infer<typeof ClusterSpecRequestSchema>;
+export type ClusterSpecInput = z.input<typeof ClusterSpecRequestSchema>;
 
 /** What is to become of the cluster. */
 export const IntentSchema = z.discriminatedUnion('kind', [

@@ -10,8 +10,7 @@ import {
   AccountReportSchema,
   type CreateCloudAccountRequestSchema,
 } from '../contract/api.ts';
-import type { CloudAccount } from '../contract/cloud-account.ts';
-import { isPublicKey, seal } from '../tunnel/identity.ts';
+import { accountSealContext, type CloudAccount } from '../contract/cloud-account.ts';
 import type { Principal } from '../tunnel/ports.ts';
 import { accountDocument } from './adopt-accounts.ts';
 import { askAgentFor } from './agent-questions.ts';
@@ -20,6 +19,7 @@ import { writeDocument } from './documents.ts';
 import { gatewayRow } from './gateways.ts';
 import { newId } from './ids.ts';
 import type { Portal } from './portal.ts';
+import { sealTo } from './sealing.ts';
 import { isUniqueViolation } from './store/open.ts';
 import type { CloudAccountsTable } from './store/schema.ts';
 
@@ -48,11 +48,6 @@ export function toCloudAccount(row: CloudAccountsTable): CloudAccount {
     createdAt: iso(row.created_at),
     default: row.is_default !== 0,
   };
-}
-
-/** Binds a sealed key to its account; the agent opens it with the same words. */
-export function sealContext(accountId: string): string {
-  return `pcg.cloud-account.${accountId}`;
 }
 
 export async function createAccount(
@@ -216,8 +211,7 @@ function sealedKeyOf(
   const apiKey = input.apiKey.replace(/\s/g, '');
   if (apiKey.split(':').filter(Boolean).length !== 3)
     throw new PcgError('MAAS_KEY_INVALID', 'the API key does not have three parts', { field: 'apiKey' });
-  if (!isPublicKey(sealingKey)) throw new PcgError('INTERNAL', "the gateway's sealing key is damaged");
-  return seal(sealingKey, apiKey, sealContext(accountId));
+  return sealTo(sealingKey, apiKey, accountSealContext(accountId));
 }
 
 /** Tells two keys apart without giving away the secret part. */

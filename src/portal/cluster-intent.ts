@@ -5,7 +5,8 @@
 import { PcgError } from '../base/errors.ts';
 import {
   type ClusterDocument,
-  type ClusterSpec,
+  type ClusterSpecRequest,
+  ClusterSpecSchema,
   ClusterStatusSchema,
   type Intent,
 } from '../contract/cluster.ts';
@@ -16,6 +17,7 @@ import { newId } from './ids.ts';
 import type { Portal } from './portal.ts';
 import { findProfile, resolveProfile } from './profiles.ts';
 import { requirePlan, runningProfile, settledBefore, takeBack } from './rollout-consent.ts';
+import { sealSpec } from './sealing.ts';
 import { checkChange } from './spec-change.ts';
 import type { ClustersTable, PortalTx } from './store/schema.ts';
 
@@ -30,15 +32,14 @@ export async function changeSpec(
   portal: Portal,
   id: string,
   generation: number,
-  spec: ClusterSpec,
+  request: ClusterSpecRequest,
 ): Promise<ClustersTable> {
   const before = await clusterRow(portal, id);
+  const known = ClusterSpecSchema.parse(JSON.parse(before.spec));
+  const spec = await sealSpec(portal, before.gateway_id, request, known.policies.backups.target);
   const profile = await findProfile(portal, spec.profile, 'spec.profile');
   const resolved = resolveProfile(profile, spec);
-  checkChange(
-    { spec: JSON.parse(before.spec), profile: runningProfile(before) },
-    { spec, profile: resolved },
-  );
+  checkChange({ spec: known, profile: runningProfile(before) }, { spec, profile: resolved });
   return await change(portal, id, (row) => {
     requirePresent(row);
     if (row.generation !== generation)

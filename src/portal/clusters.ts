@@ -5,7 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import { PcgError } from '../base/errors.ts';
-import type { Cluster, ClusterSpec, Intent } from '../contract/cluster.ts';
+import type { Cluster, ClusterSpecRequest, Intent } from '../contract/cluster.ts';
 import type { Principal } from '../tunnel/ports.ts';
 import { accountRow } from './accounts.ts';
 import type { Caller } from './auth.ts';
@@ -16,6 +16,7 @@ import { newId } from './ids.ts';
 import type { Portal } from './portal.ts';
 import { explainPlacement, refuseInfeasible } from './preflight.ts';
 import { findProfile, resolveProfile } from './profiles.ts';
+import { sealSpec, withoutSecrets } from './sealing.ts';
 import { isUniqueViolation } from './store/open.ts';
 import type { ClustersTable } from './store/schema.ts';
 
@@ -68,14 +69,16 @@ export interface CreateOptions {
 /** `replayed`: this Idempotency-Key made the cluster earlier. */
 export async function createCluster(
   portal: Portal,
-  spec: ClusterSpec,
+  request: ClusterSpecRequest,
   options: CreateOptions,
 ): Promise<{ row: ClustersTable; replayed: boolean }> {
-  const requestHash = createHash('sha256').update(JSON.stringify(spec)).digest('hex');
+  const requestHash = createHash('sha256')
+    .update(JSON.stringify(withoutSecrets(request)))
+    .digest('hex');
   const earlier = await replay(portal, options, requestHash);
   if (earlier) return { row: earlier, replayed: true };
   try {
-    return { row: await makeCluster(portal, spec, options, requestHash), replayed: false };
+    return { row: await makeCluster(portal, request, options, requestHash), replayed: false };
   } catch (cause) {
     // The same request at the same moment may have won; its cluster then holds the name and the machines that this
     // one was refused for.
@@ -87,11 +90,12 @@ export async function createCluster(
 
 async function makeCluster(
   portal: Portal,
-  spec: ClusterSpec,
+  request: ClusterSpecRequest,
   options: CreateOptions,
   requestHash: string,
 ): Promise<ClustersTable> {
-  const account = await accountRow(portal, spec.cloudAccount, 'spec.cloudAccount');
+  const account = await accountRow(portal, request.cloudAccount, 'spec.cloudAccount');
+  const spec = await sealSpec(portal, account.gateway_id, request);
   if (account.enabled === 0)
     throw new PcgError('CONFLICT', `cloud account ${account.name} is switched off for clusters`, {
       field: 'spec.cloudAccount',

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
-import { PoliciesSchema } from '../../src/contract/cluster.ts';
+import { PoliciesSchema } from '../../src/contract/policies.ts';
 import {
   backupNow,
   backupObjects,

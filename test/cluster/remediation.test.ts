@@ -1,6 +1,7 @@
 /** Nodes that die under a running cluster, on the simulator: the ladder, its limits, and what is kept. */
 import { describe, expect, it } from 'vitest';
-import type { ClusterStatus, Policies } from '../../src/contract/cluster.ts';
+import type { ClusterStatus } from '../../src/contract/cluster.ts';
+import type { Policies } from '../../src/contract/policies.ts';
 import { parseFault } from '../../src/simulator/maas/faults.ts';
 import { document as wanted } from '../support/engine.ts';
 import { clusterSpec } from '../support/node-input.ts';

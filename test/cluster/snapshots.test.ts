@@ -1,13 +1,12 @@
 /** Snapshots of etcd on the simulator: whole, proved, stored where the cluster says, and not kept for ever. */
 import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { AddressInfo } from 'node:net';
 import { describe, expect, it } from 'vitest';
-import type { Policies } from '../../src/contract/cluster.ts';
+import type { Policies } from '../../src/contract/policies.ts';
 import { signV4 } from '../../src/store/s3.ts';
+import { startBucket } from '../support/bucket.ts';
 import { document as wanted } from '../support/engine.ts';
 import { clusterSpec } from '../support/node-input.ts';
 import { SimulatedSite } from '../support/simulated-site.ts';
@@ -27,40 +26,6 @@ function document(backups: Partial<Policies['backups']>, actions: (typeof ACTION
 
 const result = (status: { policies: readonly { policy: string; state: string }[] }) =>
   status.policies.find(({ policy }) => policy === 'etcd-snapshot');
-
-/** Keeps what is put, and refuses a body that is not what its header announces. */
-async function bucket() {
-  const objects = new Map<string, Buffer>();
-  const seen: string[] = [];
-  const server = createServer(async (request, response) => {
-    const chunks: Buffer[] = [];
-    for await (const chunk of request) chunks.push(chunk as Buffer);
-    const body = Buffer.concat(chunks);
-    const path = (request.url ?? '').split('?')[0] ?? '';
-    seen.push(String(request.headers.authorization));
-    if (createHash('sha256').update(body).digest('hex') !== request.headers['x-amz-content-sha256']) {
-      response.writeHead(400).end('<Error><Code>XAmzContentSHA256Mismatch</Code></Error>');
-      return;
-    }
-    if (request.method === 'PUT') objects.set(path, body);
-    if (request.method === 'DELETE') objects.delete(path);
-    const entries = [...objects.keys()].map(
-      (key) =>
-        `<Contents><Key>${key.replace('/backups/', '')}</Key><LastModified>${key.includes('etcd-2020') ? '2020-01-01T00:00:00Z' : new Date().toISOString()}</LastModified></Contents>`,
-    );
-    response.end(request.method === 'GET' ? `<ListBucketResult>${entries.join('')}</ListBucketResult>` : '');
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return {
-    objects,
-    seen,
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    async [Symbol.asyncDispose]() {
-      server.closeAllConnections();
-      server.close();
-    },
-  };
-}
 
 describe('a snapshot of etcd', () => {
   it('is kept on the gateway when no target is named, and old ones go', { timeout: 60_000 }, async () => {
@@ -91,7 +56,7 @@ describe('a snapshot of etcd', () => {
 
   it('goes to the S3 target with credentials that only the gateway opens', { timeout: 60_000 }, async () => {
     await using directory = await temporary();
-    await using s3 = await bucket();
+    await using s3 = await startBucket();
     s3.objects.set('/backups/site/cl-demo/etcd-2020-01-01.db', Buffer.from('old'));
     const contexts: string[] = [];
     const snapshots = {

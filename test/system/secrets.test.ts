@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, it } from 'vitest';
+import { startBucket } from '../support/bucket.ts';
 import { Site } from '../support/site.ts';
 
 /** A line from the middle of every private key in the gateway's record of its clusters. */
@@ -16,8 +17,14 @@ function privateKeyLines(path: string): string[] {
   );
 }
 
+function filesBelow(directory: string): string[] {
+  return readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name));
+}
+
 describe('secrets of a site', () => {
-  it('the MAAS key and the keys of a cluster are in no byte of the portal, and no secret is in any argument', {
+  it('the MAAS key, the keys of a cluster and of its backups are in no byte of the portal, and no secret is in any argument', {
     timeout: 120_000,
   }, async () => {
     await using site = await Site.start({ speed: 200 });
@@ -31,22 +38,44 @@ describe('secrets of a site', () => {
       endpoint: site.maasUrl,
       apiKey: userKey,
     });
-    const cluster = await site.createCluster(site.spec({ controlPlane: 1, workers: 1 }));
+    await using s3 = await startBucket();
+    const credentials = { accessKeyId: 'AKIDOFTHESITE', secretAccessKey: 'bucket/secret+of-the-site' };
+    const target = { url: s3.url, bucket: 'backups', credentials };
+    const cluster = await site.createCluster({
+      ...site.spec({ controlPlane: 1, workers: 1 }),
+      policies: { backups: { target } },
+    });
     await site.waitForPhase(cluster.id, 'Running');
+    await site.call('POST', `/api/v1/clusters/${cluster.id}/actions`, {
+      kind: 'run-policy',
+      policy: 'etcd-snapshot',
+    });
+    const answer = await site.until('snapshot', async () => {
+      const now = await site.cluster(cluster.id);
+      return now.status?.policies.some(({ lastRunAt }) => lastRunAt !== undefined) && now;
+    });
+    expect(answer.status?.policies).toEqual([
+      expect.objectContaining({ policy: 'etcd-snapshot', state: 'succeeded' }),
+    ]);
+    expect(s3.seen.at(-1)).toContain(credentials.accessKeyId);
+    const told = JSON.stringify([answer, await site.events(cluster.id)]);
 
     // Both keys, whole and in the parts that a database page or a JSON string may cut them into.
-    const secrets = [key, userKey].flatMap((one) => [
-      one,
-      one.split(':')[2] ?? one,
-      one.split(':')[1] ?? one,
-    ]);
+    const secrets = [
+      ...[key, userKey].flatMap((one) => [one, one.split(':')[2] ?? one, one.split(':')[1] ?? one]),
+      credentials.secretAccessKey,
+    ];
+    for (const secret of secrets) expect(told).not.toContain(secret);
+    // Sealed on the gateway's disk too: opened only while they are used.
+    for (const file of filesBelow(join(site.directory, 'agent')))
+      expect(readFileSync(file).includes(credentials.secretAccessKey), file).toBe(false);
     const clusterKeys = privateKeyLines(join(site.directory, 'agent', 'agent.db'));
     expect(clusterKeys.length).toBeGreaterThan(10);
     const portalFiles = readdirSync(site.directory).filter((name) => name.startsWith('portal'));
     expect(portalFiles).toEqual(expect.arrayContaining(['portal.db', 'portal.log']));
     for (const name of portalFiles) {
       const bytes = readFileSync(join(site.directory, name));
-      for (const secret of secrets) expect(bytes.includes(secret), `${name} holds a MAAS key`).toBe(false);
+      for (const secret of secrets) expect(bytes.includes(secret), `${name} holds a secret`).toBe(false);
       // The portal holds keys of its own; of the cluster's keys, as the gateway has them, not one line.
       for (const line of clusterKeys)
         expect(bytes.includes(line), `${name} holds a cluster's key`).toBe(false);

@@ -11,9 +11,10 @@ import {
   type PlacementReport,
   ValidateAccountRequestSchema,
 } from '../../contract/api.ts';
+import { accountSealContext } from '../../contract/cloud-account.ts';
 import { createMaasClient } from '../../maas/rest-client.ts';
 import { rightsReport } from '../../maas/rights.ts';
-import { type AccountHandle, sealContext } from '../accounts.ts';
+import type { AccountHandle } from '../accounts.ts';
 import { readInventory } from '../inventory.ts';
 import { parse } from './server.ts';
 
@@ -51,7 +52,7 @@ export function accountRoutes(questions: AccountQuestions) {
       if (body.sealedKey === undefined)
         throw new PcgError('INVALID_INPUT', 'sealedKey: is needed', { field: 'sealedKey' });
       try {
-        const apiKey = questions.openSealed(body.sealedKey, sealContext(body.account ?? ''));
+        const apiKey = questions.openSealed(body.sealedKey, accountSealContext(body.account ?? ''));
         await using maas = createMaasClient({
           endpoint: body.endpoint,
           apiKey,

@@ -7,9 +7,10 @@ import { DONE, type StepContext, type StepOutcome } from '../context.ts';
 import type { ClusterRecord, PolicyRecord } from '../model.ts';
 import type { KubeNode } from '../observed.ts';
 import { runPolicyPass } from '../policy-runs.ts';
+import { openCredentials } from './credentials.ts';
 import { readRebootProgress, rebootNodes } from './reboot.ts';
 import { isPolicyName, type PolicyName } from './schedule.ts';
-import { openCredentials, snapshotEtcd } from './snapshot.ts';
+import { snapshotEtcd } from './snapshot.ts';
 
 export type PolicyStep =
   | { readonly kind: 'done'; readonly summary: Readonly<Record<string, unknown>> }

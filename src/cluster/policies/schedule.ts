@@ -4,7 +4,8 @@
  * was down is made up once, not once per missed time.
  */
 import { Cron } from 'croner';
-import type { ClusterDocument, Policies } from '../../contract/cluster.ts';
+import type { ClusterDocument } from '../../contract/cluster.ts';
+import type { Policies } from '../../contract/policies.ts';
 import type { ClusterRecord } from '../model.ts';
 
 export const POLICY_NAMES = [

@@ -9,6 +9,7 @@ import { PcgError } from '../../base/errors.ts';
 import { type BlobStore, directoryBlobs } from '../../store/blobs.ts';
 import { s3Blobs } from '../../store/s3.ts';
 import type { StepContext } from '../context.ts';
+import { openCredentials } from './credentials.ts';
 
 /** etcd ends a snapshot with the SHA-256 of what came before; the database itself is a multiple of this. */
 const PAGE_BYTES = 512;
@@ -45,30 +46,9 @@ function storeOf(context: StepContext, directory: string): BlobStore {
   const credentials = openCredentials(context);
   if (credentials === undefined)
     throw new PcgError('BACKUP_TARGET_FAILED', 'the backup target has no credentials for this gateway', {
-      field: 'spec.policies.backups.target.sealedCredentials',
+      field: 'spec.policies.backups.target.credentials',
     });
   return s3Blobs({ ...target, ...credentials }, context.clock);
-}
-
-export interface S3Credentials {
-  readonly accessKeyId: string;
-  readonly secretAccessKey: string;
-}
-
-/** Sealed to the gateway and bound to the target: `backup-target:<url>/<bucket>`. */
-export function openCredentials(context: StepContext): S3Credentials | undefined {
-  const { target } = context.document.spec.policies.backups;
-  if (target?.sealedCredentials === undefined || context.snapshots === undefined) return undefined;
-  const text = context.snapshots.open(
-    target.sealedCredentials,
-    `backup-target:${target.url}/${target.bucket}`,
-  );
-  const { accessKeyId, secretAccessKey } = JSON.parse(text) as Partial<S3Credentials>;
-  if (typeof accessKeyId !== 'string' || typeof secretAccessKey !== 'string')
-    throw new PcgError('BACKUP_TARGET_FAILED', 'the credentials of the backup target are malformed', {
-      field: 'spec.policies.backups.target.sealedCredentials',
-    });
-  return { accessKeyId, secretAccessKey };
 }
 
 async function download(

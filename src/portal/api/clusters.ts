@@ -1,7 +1,7 @@
 /** Clusters: create, look, change, leave. Answers are 202 where the gateway still has to do the work. */
 import { z } from 'zod';
 import { PcgError } from '../../base/errors.ts';
-import { ClusterDocumentSchema, ClusterSchema, ClusterSpecSchema } from '../../contract/cluster.ts';
+import { ClusterDocumentSchema, ClusterSchema, ClusterSpecRequestSchema } from '../../contract/cluster.ts';
 import { EventSchema } from '../../contract/events.ts';
 import { IdSchema } from '../../contract/names.ts';
 import {
@@ -84,7 +84,7 @@ export function clusterRoutes(app: App, portal: Portal): void {
         summary:
           'Create a cluster; placement is checked through the gateway first (?preflight=skip does not)',
         querystring: z.object({ preflight: z.enum(['required', 'skip']).default('required') }),
-        body: z.object({ spec: ClusterSpecSchema }),
+        body: z.object({ spec: ClusterSpecRequestSchema }),
         response: { 200: ClusterSchema, 201: ClusterSchema, ...PROBLEMS },
       },
     },
@@ -143,7 +143,7 @@ export function clusterRoutes(app: App, portal: Portal): void {
     'PUT',
     'spec',
     'Replace the specification at its newest generation',
-    z.object({ generation: z.int().min(1), spec: ClusterSpecSchema }),
+    z.object({ generation: z.int().min(1), spec: ClusterSpecRequestSchema }),
     (id, { generation, spec }) => changeSpec(portal, id, generation, spec),
   );
   wish('POST', 'delete', 'Delete a provisioned cluster; its name confirms', ConfirmName, (id, { confirm }) =>
