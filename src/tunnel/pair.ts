@@ -113,9 +113,10 @@ export function beginPairing(
   hello: PairHello,
   portal: PortalSide,
   now: number,
+  random: (bytes: number) => Buffer = randomBytes,
 ): PairChallenge {
   const { macKey, found } = usable(record, hello, portal, now);
-  const nonce = issueNonce(macKey, hello);
+  const nonce = issueNonce(macKey, hello, random);
   const proof = prove(macKey, 'portal', transcript(hello, portal.publicKey, nonce, found.gatewayName));
   return { portalKey: portal.publicKey, nonce, gatewayName: found.gatewayName, proof };
 }
@@ -195,9 +196,10 @@ export function startAttempt(options: {
   sealingKey: string;
   portalUrl: string;
   gatewayName?: string | undefined;
+  random?: (bytes: number) => Buffer;
 }): PairingAttempt {
-  const { codeId, secret, gatewayKey, sealingKey, portalUrl, gatewayName } = options;
-  const nonce = randomBytes(NONCE_BYTES).toString('base64');
+  const { codeId, secret, gatewayKey, sealingKey, portalUrl, gatewayName, random = randomBytes } = options;
+  const nonce = random(NONCE_BYTES).toString('base64');
   return {
     hello: {
       codeId,
@@ -325,8 +327,8 @@ const proveResult = (key: Buffer, bytes: Buffer, result: Omit<PairResult, 'proof
   ).toString('base64');
 
 /** Half random, half a tag over it and the hello: the portal knows its own nonces without storing them. */
-function issueNonce(key: Buffer, hello: PairHello): string {
-  const fresh = randomBytes(NONCE_BYTES / 2);
+function issueNonce(key: Buffer, hello: PairHello, random: (bytes: number) => Buffer): string {
+  const fresh = random(NONCE_BYTES / 2);
   return Buffer.concat([fresh, nonceTag(key, fresh, hello)]).toString('base64');
 }
 
