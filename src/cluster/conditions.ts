@@ -4,6 +4,7 @@
  */
 import type { ClusterDocument } from '../contract/cluster.ts';
 import type { Condition, ConditionReason, ConditionType } from '../contract/conditions.ts';
+import { doubtsOf } from './doubts.ts';
 import { endpointAddress, type ClusterRecord } from './model.ts';
 import type { Observed } from './observed.ts';
 import { type PlanInput, type Scene, sceneOf, wantedPacks } from './plan.ts';
@@ -184,7 +185,9 @@ function deleting(record: ClusterRecord, nodes: readonly NodeSituation[]): Verdi
       return [
         'True',
         record.stage.reason === 'abort' ? 'Aborting' : 'ReleasingMachines',
-        `${left} machines are still to be released`,
+        left === 0 && doubtsOf(record).length > 0
+          ? 'MAAS may still carry out an allocation whose answer was lost'
+          : `${left} machines are still to be released`,
       ];
     }
     case 'deleted':

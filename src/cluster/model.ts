@@ -32,6 +32,20 @@ export type Claim =
     }
   | { readonly kind: 'released'; readonly systemId: string; readonly hostname: string; readonly at: number };
 
+/**
+ * An agent name under which MAAS may hold, or may still take, machines that no node has: an answer of allocate was
+ * lost, or it was not the machine that was wanted. The cluster is not deleted before every doubt is settled.
+ */
+export interface Doubt {
+  readonly stamp: Stamp;
+  /** The machine that was asked for. */
+  readonly systemId: string;
+  /** MAAS may carry out a call whose answer was lost until then. */
+  readonly until: number;
+  /** Seen under the name; kept because MAAS forgets the name when a release begins. */
+  readonly machines: readonly string[];
+}
+
 export type RemovalReason = 'scale-down' | 'outdated' | 'failed' | 'requested' | 'unhealthy' | 'lost';
 
 export type NodeIntent =
@@ -159,6 +173,7 @@ export interface ClusterRecord {
   readonly initializedAt?: number;
   readonly rightsGrantedAt?: number;
   readonly nodes: readonly NodeRecord[];
+  readonly doubts?: readonly Doubt[];
   readonly tasks: Partial<Record<ClusterTask, TaskRecord>>;
   readonly packs: Readonly<Record<string, PackRecord>>;
   /** Failed machines replaced since provisioning began or since the last `retry`. */

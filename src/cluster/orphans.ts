@@ -5,6 +5,7 @@
 import type { z } from 'zod';
 import type { OrphanSchema } from '../contract/api.ts';
 import type { MaasClient } from '../maas/client.ts';
+import { doubtsOf } from './doubts.ts';
 import { type ClusterRecord, heldSystemId } from './model.ts';
 import { ANNOTATION, stampOf } from './ownership.ts';
 
@@ -26,6 +27,7 @@ export async function findOrphans(
       const id = heldSystemId(node);
       if (id !== undefined) named.set(id, node.name);
     }
+    for (const { stamp, machines } of doubtsOf(cluster)) for (const id of machines) named.set(id, stamp.node);
   }
   return owned.flatMap((machine) => {
     if (named.has(machine.systemId)) return [];

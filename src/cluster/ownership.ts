@@ -35,18 +35,25 @@ export function parseAgentName(text: string): Stamp | undefined {
   return { gateway, cluster, node, operation };
 }
 
+/** The stamp itself, readable again by `stampOf`. */
+export function stampMarks(stamp: Stamp): Record<string, string> {
+  return {
+    [ANNOTATION.gateway]: stamp.gateway,
+    [ANNOTATION.cluster]: stamp.cluster,
+    [ANNOTATION.node]: stamp.node,
+    [ANNOTATION.operation]: stamp.operation,
+  };
+}
+
 export function annotations(
   stamp: Stamp,
   extra: { clusterName: string; pool: string; role: string; endpoint?: string | undefined },
 ): Record<string, string> {
   return {
-    [ANNOTATION.gateway]: stamp.gateway,
-    [ANNOTATION.cluster]: stamp.cluster,
+    ...stampMarks(stamp),
     [ANNOTATION.clusterName]: extra.clusterName,
-    [ANNOTATION.node]: stamp.node,
     [ANNOTATION.pool]: extra.pool,
     [ANNOTATION.role]: extra.role,
-    [ANNOTATION.operation]: stamp.operation,
     ...(extra.endpoint === undefined ? {} : { [ANNOTATION.endpoint]: extra.endpoint }),
   };
 }
@@ -76,10 +83,16 @@ export type Ownership =
   /** Free, or somebody else's: never to be touched. */
   | { readonly kind: 'not-ours'; readonly machine: Machine | undefined };
 
+/** Somebody had stamped the machine before MAAS gave it away under this stamp as well: it is theirs. */
+export function isStampedByAnother(machine: Machine, stamp: Stamp): boolean {
+  const theirs = stampOf(machine);
+  return theirs !== undefined && !sameStamp(theirs, stamp);
+}
+
 /**
  * Asks MAAS now. Every release, abort and power command goes through this, because a machine may have been
  * released by hand and given to somebody else since we last looked. The agent name decides where it still
- * stands; the annotations decide while a release is under way.
+ * stands, unless the machine carries another stamp; the annotations decide while a release is under way.
  */
 export async function verifyOwnership(
   maas: MaasClient,
@@ -89,7 +102,7 @@ export async function verifyOwnership(
 ): Promise<Ownership> {
   const stamped = await maas.machines.list({ ids: [systemId], agentName: agentName(stamp) }, signal);
   const exact = stamped.find((machine) => machine.systemId === systemId);
-  if (exact) return { kind: 'ours', machine: exact };
+  if (exact) return { kind: isStampedByAnother(exact, stamp) ? 'not-ours' : 'ours', machine: exact };
   const machine = await maas.machines.get(systemId, signal);
   if (machine && machine.owner !== undefined && sameStamp(stampOf(machine), stamp))
     return { kind: 'ours', machine };

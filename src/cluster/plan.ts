@@ -5,6 +5,7 @@
  */
 import type { ClusterDocument, Pool } from '../contract/cluster.ts';
 import type { ManifestPack } from '../contract/profile.ts';
+import { planDoubts } from './doubts.ts';
 import { endpointAddress, type ClusterRecord } from './model.ts';
 import type { Observed } from './observed.ts';
 import { planDelete } from './plan-delete.ts';
@@ -52,6 +53,7 @@ export function plan(input: PlanInput): Step[] {
     ...scene.nodes.flatMap((entry) =>
       entry.node.intent.kind === 'remove' ? planRemoval(scene, entry) : planNode(scene, entry),
     ),
+    ...planDoubts(record),
     ...planEndpoint(scene),
     ...planPacks(scene),
     ...planCertificates(scene),

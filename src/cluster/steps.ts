@@ -60,6 +60,8 @@ export type Step =
   | { readonly kind: 'remove-etcd-member'; readonly node: string }
   | { readonly kind: 'settle-claim'; readonly node: string }
   | { readonly kind: 'release'; readonly node: string }
+  /** Look an agent name up whose allocation was answered late, wrongly or not at all. */
+  | { readonly kind: 'settle-doubt'; readonly operation: string }
   | { readonly kind: 'delete-node-object'; readonly node: string }
   | { readonly kind: 'forget-node'; readonly node: string }
   // ---- the end ----
@@ -77,6 +79,7 @@ export function subjectOf(step: Step): string {
   if ('node' in step) return `node/${step.node}`;
   if (step.kind === 'apply-pack' || step.kind === 'remove-pack') return `pack/${step.pack}`;
   if (step.kind === 'run-policy') return `policy/${step.policy}`;
+  if (step.kind === 'settle-doubt') return `doubt/${step.operation}`;
   if (step.kind === 'check-origin') return 'origin';
   if (step.kind === 'check-certificates') return 'certificates';
   if (step.kind === 'report-endpoint') return 'endpoint';
@@ -94,6 +97,7 @@ export function keyOf(step: Step): string {
 const UNINTERRUPTED: ReadonlySet<StepKind> = new Set<StepKind>([
   'allocate',
   'settle-claim',
+  'settle-doubt',
   'reserve-endpoint',
   'prepare',
   'add-nodes',

@@ -21,7 +21,7 @@ const NODE_TASK: Partial<Record<StepKind, { task: NodeTask; finishes: boolean }>
   deploy: { task: 'deploy', finishes: false },
   'drain-node': { task: 'drain', finishes: true },
   release: { task: 'release', finishes: false },
-  'settle-claim': { task: 'release', finishes: false },
+  'settle-claim': { task: 'release', finishes: true },
 };
 
 const CLUSTER_TASK: Partial<Record<StepKind, ClusterTask>> = {

@@ -29,16 +29,18 @@ export function createAllocate(caller: Caller, { list }: Pick<MachineReader, 'li
       form: allocateForm(request),
     };
     const { systemId, agentName } = request;
+    // Whatever carries the name is the answer, also another machine than the one asked for: asking again would take a second one.
     const mine = async () => {
       const found = await list({ agentName }, signal);
-      return found.find((machine) => systemId === undefined || machine.systemId === systemId);
+      return found.find((machine) => machine.systemId === systemId) ?? found[0];
     };
+    let doubtful = false;
     for (let sending = 1; ; sending += 1) {
       const answer = request.dryRun ? await caller.tryAsk(call, signal) : await caller.effect(call, signal);
       let cause: unknown;
       if (answer.kind === 'ok') {
         try {
-          return { kind: 'allocated', machine: caller.parse(MachineWire, answer.reply, call.what) };
+          return { kind: 'allocated', machine: caller.parse(MachineWire, answer.reply, call.what), doubtful };
         } catch (error) {
           if (request.dryRun) throw error;
           cause = error;
@@ -51,16 +53,19 @@ export function createAllocate(caller: Caller, { list }: Pick<MachineReader, 'li
           continue;
         }
         if (failure.kind === 'state') {
-          if (systemId === undefined) return { kind: 'none', reason: failure.text };
+          if (systemId === undefined) return { kind: 'none', reason: failure.text, doubtful };
           // MAAS words "unknown", "busy" and "already yours" alike.
           const machine = request.dryRun ? undefined : await mine();
-          return machine === undefined ? { kind: 'taken', systemId } : { kind: 'allocated', machine };
+          return machine === undefined
+            ? { kind: 'taken', systemId, doubtful }
+            : { kind: 'allocated', machine, doubtful };
         }
         if (request.dryRun || !mayHaveHappened(failure)) throw toError(failure, call);
         cause = toError(failure, call);
       }
+      doubtful = true;
       const found = await lookUp(mine, signal);
-      if (found !== undefined) return { kind: 'allocated', machine: found };
+      if (found !== undefined) return { kind: 'allocated', machine: found, doubtful };
       // Without a named machine a second sending could take a second machine.
       if (systemId === undefined || sending >= ALLOCATE_SENDINGS) return { kind: 'unknown', cause };
     }

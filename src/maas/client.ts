@@ -106,11 +106,15 @@ export interface AllocateRequest {
   readonly allowVirtual?: boolean;
 }
 
-/** `none`: MAAS answered that nothing matches. `lost`: no answer can be trusted; read back by agent name. */
+/**
+ * `allocated`: the machine that MAAS gave under the agent name, asked for or not. `none`: MAAS answered that nothing
+ * matches. `unknown`: no answer can be trusted; read back by agent name. `doubtful`: an answer was lost on the way
+ * here, so MAAS may still carry out a sending of this call.
+ */
 export type AllocateOutcome =
-  | { readonly kind: 'allocated'; readonly machine: Machine }
-  | { readonly kind: 'none'; readonly reason: string }
-  | { readonly kind: 'taken'; readonly systemId: string }
+  | { readonly kind: 'allocated'; readonly machine: Machine; readonly doubtful: boolean }
+  | { readonly kind: 'none'; readonly reason: string; readonly doubtful: boolean }
+  | { readonly kind: 'taken'; readonly systemId: string; readonly doubtful: boolean }
   | { readonly kind: 'unknown'; readonly cause: unknown };
 
 export interface DeployRequest {

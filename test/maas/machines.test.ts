@@ -106,7 +106,22 @@ describe('allocate', () => {
     expect(await client.machines.allocate({ ...stamp, systemId: 'abc123' }, never())).toEqual({
       kind: 'taken',
       systemId: 'abc123',
+      doubtful: false,
     });
+  });
+
+  it('does not ask again when a lost answer left another machine under the name', async () => {
+    await using region = await serveScript((seen, out) => {
+      if (isOp(seen, 'allocate')) return void out.destroy();
+      return json(out, [wireMachine('other1', ALLOCATED)]);
+    });
+    await using client = clientOf(region);
+    expect(await client.machines.allocate({ ...stamp, systemId: 'abc123' }, never())).toMatchObject({
+      kind: 'allocated',
+      machine: { systemId: 'other1' },
+      doubtful: true,
+    });
+    expect(region.seen.filter((seen) => isOp(seen, 'allocate'))).toHaveLength(1);
   });
 
   it('tells no match from a transaction conflict, which it repeats', async () => {

@@ -289,7 +289,8 @@ export class FakeSite {
         async allocate(request, signal): Promise<AllocateOutcome> {
           await call('allocate', signal);
           const box = site.#box(site.faults.wrongMachine?.() ?? request.systemId ?? '');
-          if (box.machine.status !== 'ready') return { kind: 'taken', systemId: box.machine.systemId };
+          if (box.machine.status !== 'ready')
+            return { kind: 'taken', systemId: box.machine.systemId, doubtful: false };
           site.set(box.machine.systemId, { status: 'allocated', owner: site.user });
           box.agentName = request.agentName;
           const [, cluster, node] = request.agentName.split('.');
@@ -299,7 +300,7 @@ export class FakeSite {
           });
           if (twins.length > 1) site.violations.push(`${node} holds ${twins.length} machines`);
           if (site.faults.loseAllocateReply?.()) return { kind: 'unknown', cause: new Error('lost') };
-          return { kind: 'allocated', machine: box.machine };
+          return { kind: 'allocated', machine: box.machine, doubtful: false };
         },
         async deploy(systemId, request, signal) {
           await call('deploy', signal);

@@ -1,13 +1,15 @@
 /**
  * Claims one machine for one node. The claim (system id + stamp) is on disk before MAAS is asked, so whatever
- * becomes of the call is found again by its stamp: a retry asks for the same machine under the same stamp and
- * can never take a second one. What MAAS returned is verified (X1) before it counts.
+ * becomes of the call is found again by its stamp: a retry asks for the same machine under the same stamp.
+ * What MAAS returned is verified (X1) before it counts; what it gave beyond that, or may still give because an
+ * answer was lost, stays in the record as a doubt (see settle-doubt.ts).
  */
 import { PcgError } from '../../base/errors.ts';
 import type { Pool } from '../../contract/cluster.ts';
 import type { Machine } from '../../maas/client.ts';
 import type { StepContext, StepOutcome } from '../context.ts';
 import { DONE } from '../context.ts';
+import { type Claiming, leaveClaim } from '../doubts.ts';
 import { explainPlacement } from '../explain.ts';
 import {
   type Claim,
@@ -19,12 +21,10 @@ import {
   withNode,
 } from '../model.ts';
 import { operationId } from '../names.ts';
-import { agentName, annotations, type Stamp, verifyOwnership } from '../ownership.ts';
+import { agentName, annotations, isStampedByAnother } from '../ownership.ts';
 import { mismatches, type PlacementContext } from '../placement.ts';
 import { problem } from '../plan-node.ts';
 import { widerLook } from '../site-check.ts';
-
-type Claiming = Extract<Claim, { kind: 'claiming' }>;
 
 export async function allocate(
   step: { node: string },
@@ -36,30 +36,19 @@ export async function allocate(
     const node = findNode(context.record(), step.node);
     if (!node || context.superseded.aborted) return DONE;
     if (node.claim.kind === 'claiming') {
-      const machine = await recoverClaim(node, node.claim, context, signal);
-      if (machine) return await hold(node, node.claim, machine, context, signal);
+      const found = await carrying(node.claim, context, signal);
+      if (found.length > 0) return await hold(node, node.claim, found, 'doubtful', context, signal);
     } else if (node.claim.kind !== 'none') return DONE;
     return await claimOne(node, context, signal);
   });
 }
 
-/**
- * What became of an earlier call under this stamp? Machines that carry it are ours whatever MAAS was asked for;
- * those that do not fit are given back at once. Shared with delete, which must know before it lets go.
- */
-export async function recoverClaim(
-  node: NodeRecord,
-  claim: Claiming,
-  context: StepContext,
-  signal: AbortSignal,
-): Promise<Machine | undefined> {
+/** What became of a call under this stamp: the machine asked for first, then what MAAS took besides. */
+async function carrying(claim: Claiming, context: StepContext, signal: AbortSignal): Promise<Machine[]> {
   const found = await context.maas.machines.list({ agentName: agentName(claim.stamp) }, signal);
-  // The one that was asked for first; more than one means that MAAS carried the call out twice.
-  const [first, ...rest] = [...found].sort(
+  return [...found].sort(
     (a, b) => Number(b.systemId === claim.systemId) - Number(a.systemId === claim.systemId),
   );
-  for (const machine of rest) await giveBack(machine, claim.stamp, context, signal);
-  return first;
 }
 
 async function claimOne(node: NodeRecord, context: StepContext, signal: AbortSignal): Promise<StepOutcome> {
@@ -99,9 +88,11 @@ async function claimOne(node: NodeRecord, context: StepContext, signal: AbortSig
       },
       signal,
     );
+    // An earlier call for the same claim had no answer either.
+    const trust = same || outcome.kind === 'unknown' || outcome.doubtful ? 'doubtful' : 'certain';
     switch (outcome.kind) {
       case 'allocated':
-        return await hold(node, claim, outcome.machine, context, signal);
+        return await hold(node, claim, [outcome.machine], trust, context, signal);
       case 'unknown':
         // Nothing is known, so nothing is given up: the same claim is looked up when the step runs again.
         throw new PcgError('MAAS_OUTCOME_UNKNOWN', `MAAS did not confirm the allocation for ${node.name}`, {
@@ -110,10 +101,11 @@ async function claimOne(node: NodeRecord, context: StepContext, signal: AbortSig
       case 'none':
       case 'taken': {
         // "Taken" may mean taken by our own earlier call.
-        const machine = await recoverClaim(node, claim, context, signal);
-        if (machine) return await hold(node, claim, machine, context, signal);
+        const found = await carrying(claim, context, signal);
+        if (found.length > 0) return await hold(node, claim, found, 'doubtful', context, signal);
         context.account.candidates.remove(systemId);
-        await context.commit((record) => letGo(record, node.name));
+        const left = { until: settlesAt(trust, context), machines: [] };
+        await context.commit((record) => leaveClaim(record, node.name, claim, { kind: 'none' }, left));
         if (same) return await claimOne({ ...node, claim: { kind: 'none' } }, context, signal);
         break;
       }
@@ -135,26 +127,41 @@ function stillHere(context: StepContext): Set<string> {
   return new Set([...nodes, ...released]);
 }
 
-/** Verifies what MAAS returned, makes the stamp visible, and only then counts the machine as held. */
+/** Whether every sending of the calls under a stamp is known to its end. */
+type Trust = 'certain' | 'doubtful';
+
+/**
+ * Verifies what MAAS returned, makes the stamp visible, and only then counts the machine as held. Of several the
+ * first that fits; the others are given back.
+ */
 async function hold(
   node: NodeRecord,
   claim: Claiming,
-  machine: Machine,
+  returned: readonly Machine[],
+  trust: Trust,
   context: StepContext,
   signal: AbortSignal,
 ): Promise<StepOutcome> {
   const pool = poolOf(context, node);
-  context.account.candidates.remove(machine.systemId);
-  const wrong = mismatches(machine, pool.placement, await placementContext(context, node));
-  if (wrong.length > 0) {
-    await giveBack(machine, claim.stamp, context, signal);
-    await context.commit((record) => letGo(record, node.name));
+  const placement = await placementContext(context, node);
+  // What carries another stamp was in use when MAAS gave it away once more: it is neither taken nor given back.
+  const own = returned.filter((machine) => !isStampedByAnother(machine, claim.stamp));
+  for (const { systemId } of returned) context.account.candidates.remove(systemId);
+  const wrong = returned.map((machine) =>
+    own.includes(machine)
+      ? mismatches(machine, pool.placement, placement)
+      : ['ownership: carries the stamp of another node'],
+  );
+  const machine = returned.find((_machine, index) => wrong[index]?.length === 0);
+  const extra = own.filter((other) => other !== machine).map(({ systemId }) => systemId);
+  const left = { until: settlesAt(trust, context), machines: extra };
+  const [first] = returned;
+  if (machine === undefined) {
+    await context.commit((record) => leaveClaim(record, node.name, claim, { kind: 'none' }, left));
     throw new PcgError(
       'WRONG_MACHINE',
-      `MAAS returned ${machine.hostname} for ${node.name}: ${wrong.join('; ')}`,
-      {
-        details: { machine: machine.systemId, asked: claim.systemId, mismatches: wrong },
-      },
+      `MAAS returned ${first?.hostname} for ${node.name}: ${wrong[0]?.join('; ')}`,
+      { details: { machine: first?.systemId, asked: claim.systemId, mismatches: wrong[0] } },
     );
   }
   const marks = annotations(claim.stamp, {
@@ -174,9 +181,8 @@ async function hold(
     since: now,
   };
   await context.commit((record) =>
-    withNode(record, node.name, (current) => ({
+    withNode(leaveClaim(record, node.name, claim, held, left), node.name, (current) => ({
       ...current,
-      claim: held,
       tasks: { ...current.tasks, allocate: finishTask(current.tasks.allocate, now) },
     })),
   );
@@ -192,34 +198,9 @@ async function hold(
   return DONE;
 }
 
-function letGo(record: ClusterRecord, name: string): ClusterRecord {
-  return withNode(record, name, (node) =>
-    node.claim.kind === 'claiming' ? { ...node, claim: { kind: 'none' } } : node,
-  );
-}
-
-/** Releases a machine that carries our stamp but is not wanted. Its stamp is asked for again just before. */
-async function giveBack(
-  machine: Machine,
-  stamp: Stamp,
-  context: StepContext,
-  signal: AbortSignal,
-): Promise<void> {
-  const owned = await verifyOwnership(context.maas, machine.systemId, stamp, signal);
-  if (owned.kind === 'not-ours') return;
-  await context.maas.machines.release(
-    machine.systemId,
-    { erase: 'none', comment: `pcg: not the machine wanted for ${stamp.node}` },
-    signal,
-  );
-  await context.event({
-    severity: 'warning',
-    reason: 'WrongMachineReturned',
-    message: `${machine.hostname} was given back: it is not what was asked for`,
-    node: stamp.node,
-    machine: machine.systemId,
-    task: 'allocate',
-  });
+/** When a call of that trust can no longer be carried out; undefined when there is nothing to wait for. */
+function settlesAt(trust: Trust, { clock, timings }: StepContext): number | undefined {
+  return trust === 'doubtful' ? clock.now() + timings.claimSettleMs : undefined;
 }
 
 function poolOf(context: StepContext, node: NodeRecord): Pool {

@@ -6,9 +6,11 @@ import { withDeadline } from '../../base/clock.ts';
 import { describeError } from '../../base/errors.ts';
 import type { ClusterStatus } from '../../contract/cluster.ts';
 import { DONE, type StepContext, type StepOutcome } from '../context.ts';
+import { doubtsOf } from '../doubts.ts';
 import { releaseEndpoint } from '../endpoint.ts';
 import { type ClusterRecord, heldSystemId } from '../model.ts';
-import { release, settleClaim } from './release.ts';
+import { release } from './release.ts';
+import { settleClaim, settleDoubt } from './settle-doubt.ts';
 
 export async function beginDelete(
   step: { reason: 'delete' | 'abort' | 'force' },
@@ -53,12 +55,16 @@ export async function forceDelete(context: StepContext, signal: AbortSignal): Pr
   await Promise.all([
     ...context.record().nodes.map((node) =>
       attempt(node.name, async (limited) => {
-        if (node.claim.kind === 'claiming') await settleClaim({ node: node.name }, context, limited);
+        await settleClaim({ node: node.name }, context);
         await release({ node: node.name }, context, limited);
       }),
     ),
     attempt('endpoint', (limited) => releaseEndpoint(context, limited)),
   ]);
+  const doubts = doubtsOf(context.record()).map(({ stamp: { node, operation } }) =>
+    attempt(node, (limited) => settleDoubt({ operation }, context, limited)),
+  );
+  await Promise.all(doubts);
   const leftovers = leftBehind(context.record(), failures);
   const message =
     leftovers.length === 0 ? 'nothing is left behind' : `${leftovers.length} things are left behind`;
@@ -89,6 +95,11 @@ function leftBehind(
         : 'its allocation was never confirmed');
     return [{ kind: 'machine' as const, id, name, reason }];
   });
+  for (const { stamp, systemId, machines: seen } of doubtsOf(record))
+    for (const id of seen.length > 0 ? seen : [systemId]) {
+      const reason = failures.get(stamp.node) ?? 'its allocation was never confirmed';
+      machines.push({ kind: 'machine', id, name: stamp.node, reason });
+    }
   const { endpoint } = record;
   const reason = failures.get('endpoint') ?? 'MAAS has not confirmed its release';
   switch (endpoint.kind) {

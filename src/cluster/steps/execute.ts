@@ -15,7 +15,8 @@ import { adjustNode, applyPack, grantRights, grantToken, removePack, revokeToken
 import { cordonNode, deleteNodeObject, forgetNode } from './leave.ts';
 import { addNodes, checkPlacement, electInit, prepare, removeNodes } from './prepare.ts';
 import { checkOrigin, releaseStrays } from './strays.ts';
-import { release, settleClaim } from './release.ts';
+import { release } from './release.ts';
+import { settleClaim, settleDoubt } from './settle-doubt.ts';
 import { acknowledgeAction, settle } from './settle.ts';
 import { powerCycle } from './power-cycle.ts';
 import { prepareUpgrade } from './upgrade.ts';
@@ -57,6 +58,7 @@ const EXECUTORS: { readonly [K in StepKind]: Executor<Extract<Step, { kind: K }>
   'remove-etcd-member': removeEtcdMember,
   'settle-claim': settleClaim,
   release,
+  'settle-doubt': settleDoubt,
   'delete-node-object': deleteNodeObject,
   'forget-node': forgetNode,
   'begin-delete': beginDelete,

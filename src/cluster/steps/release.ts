@@ -8,8 +8,6 @@ import { DONE, type StepContext, type StepOutcome } from '../context.ts';
 import { released } from '../milestones.ts';
 import { type Claim, findNode, type NodeRecord, startTask, withNode } from '../model.ts';
 import { verifyOwnership } from '../ownership.ts';
-import { annotations } from '../ownership.ts';
-import { recoverClaim } from './allocate.ts';
 
 type Held = Extract<Claim, { kind: 'held' | 'releasing' }>;
 
@@ -111,45 +109,5 @@ async function letGo(node: NodeRecord, context: StepContext): Promise<StepOutcom
       machine: before.claim.systemId,
       task: 'release',
     });
-  return DONE;
-}
-
-/**
- * An allocation whose outcome is not known, and whose node leaves: found under its stamp it becomes a held
- * machine (and is released like one); not found it is let go once MAAS can no longer carry the call out.
- */
-export async function settleClaim(
-  step: { node: string },
-  context: StepContext,
-  signal: AbortSignal,
-): Promise<StepOutcome> {
-  const node = findNode(context.record(), step.node);
-  if (node?.claim.kind !== 'claiming') return DONE;
-  const claim = node.claim;
-  const machine = await recoverClaim(node, claim, context, signal);
-  const now = context.clock.now();
-  if (machine) {
-    const marks = annotations(claim.stamp, {
-      clusterName: context.record().name,
-      pool: node.pool,
-      role: node.role,
-    });
-    // MAAS forgets the agent name when a release starts: without annotations a failed release would be a leak.
-    await context.maas.machines.setAnnotations(machine.systemId, marks, signal);
-    const { systemId, hostname, zone } = machine;
-    await context.commit((record) =>
-      withNode(record, node.name, (current) => ({
-        ...current,
-        claim: { kind: 'held', systemId, hostname, zone, stamp: claim.stamp, since: now },
-      })),
-    );
-    context.saw({ ...machine, annotations: { ...machine.annotations, ...marks } });
-    return DONE;
-  }
-  const leftMs = claim.since + context.timings.claimSettleMs - now;
-  if (leftMs > 0) return { kind: 'later', waitingFor: 'an unanswered allocation to settle', afterMs: leftMs };
-  await context.commit((record) =>
-    withNode(record, node.name, (current) => ({ ...current, claim: { kind: 'none' } })),
-  );
   return DONE;
 }

@@ -5,6 +5,7 @@
 import { PcgError } from '../../base/errors.ts';
 import type { Machine } from '../../maas/client.ts';
 import { DONE, type StepContext, type StepOutcome } from '../context.ts';
+import { doubtsOf } from '../doubts.ts';
 import { heldSystemId } from '../model.ts';
 import { ANNOTATION, stampedFor, stampOf, verifyOwnership } from '../ownership.ts';
 import { UNDER_WAY } from './release.ts';
@@ -70,13 +71,14 @@ async function releaseAddresses(
     if (named.has(ip) && !inUse.has(ip)) await context.maas.releaseAddress(ip, signal);
 }
 
-/** An allocation of ours that is still under way is no stray: its operation stands in the record. */
+/** An allocation of ours that is still under way or in doubt is no stray: its operation stands in the record. */
 async function findStrays(context: StepContext, signal: AbortSignal): Promise<Machine[]> {
   const { username } = await context.maas.whoami(signal);
   const owned = await context.maas.machines.list({ owner: username }, signal);
   const { nodes } = context.record();
   const known = new Set(nodes.flatMap((node) => heldSystemId(node) ?? []));
-  const operations = new Set(nodes.flatMap(({ claim }) => ('stamp' in claim ? claim.stamp.operation : [])));
+  const stamps = [...nodes.map(({ claim }) => claim), ...doubtsOf(context.record())];
+  const operations = new Set(stamps.flatMap((one) => ('stamp' in one ? one.stamp.operation : [])));
   return stampedFor(owned, context.gateway, context.document.id).filter(
     (machine) => !known.has(machine.systemId) && !operations.has(stampOf(machine)?.operation ?? ''),
   );

@@ -16,6 +16,10 @@ const MAAS_FAULTS = {
   'http-504-after-success': ['request', 'MAAS does the work, a proxy answers 504'],
   'http-409-retry-after': ['request', 'transaction conflict in HTML, Retry-After 5; nothing was done'],
   'http-500': ['request', 'the database restarts'],
+  'lands-late': [
+    'request',
+    'the connection closes at once, MAAS does the work later; value: milliseconds, default 2000',
+  ],
   slow: ['request', 'the answer takes longer; value: milliseconds, default 2000'],
   hang: ['request', 'no answer ever; nothing was done'],
   refused: ['request', 'the connection closes before anything is read'],

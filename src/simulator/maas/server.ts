@@ -158,6 +158,11 @@ export class MaasServer {
     if (faults.strikes('down', subject) || faults.strikes('http-502', subject))
       return this.#send(request, response, nginxPage(502, '502 Bad Gateway'));
     if (faults.strikes('hang', subject)) return;
+    const late = faults.strikes('lands-late', subject);
+    if (late) {
+      request.socket.destroy();
+      await clock.sleep(late.value ?? 2000, this.#stopped.signal);
+    }
     const skew = faults.strikes('clock-skew', subject);
     region.clockSkewS = skew ? (skew.value ?? 600) : 0;
 
