@@ -19,7 +19,7 @@ const COMMANDS: Record<string, () => Promise<Register>> = {
   simulate: async () => (await import('./cli/simulate.ts')).simulateCommand,
   pair: async () => (await import('./cli/pair.ts')).pairCommand,
   status: async () => (await import('./cli/status.ts')).statusCommand,
-  clusters: async () => (await import('./cli/status.ts')).clustersCommand,
+  clusters: async () => (await import('./cli/clusters.ts')).clustersCommand,
   machines: async () => (await import('./cli/machines.ts')).machinesCommand,
   orphans: async () => (await import('./cli/orphans.ts')).orphansCommand,
   doctor: async () => (await import('./cli/doctor.ts')).doctorCommand,

@@ -13,7 +13,7 @@ import { type Cluster, ClusterSchema, type ClusterSpecInput } from '../contract/
 import { DEFAULT_PROFILE } from '../contract/default-profile.ts';
 import { PairingCodeSchema } from '../contract/pairing.ts';
 import type { CliContext } from './context.ts';
-import { type DemoWatch, watchCluster } from './demo-watch.ts';
+import { type ClusterWatch, watchCluster } from './cluster-watch.ts';
 import { waitForAccount } from './demo-account.ts';
 import { integerOption } from './options.ts';
 import { untilStopped } from './portal.ts';
@@ -159,7 +159,7 @@ async function playDemo(
     context,
     clusterId: cluster.id,
     timeoutMs: PROVISION_TIMEOUT_MS,
-  } satisfies DemoWatch;
+  } satisfies ClusterWatch;
   await watchCluster(watch, 'Running');
   const durationMs = Math.round(context.clock.monotonic() - provisioningStarted);
 

@@ -1,6 +1,8 @@
 /** `pcg help`: of a command, or one of the topics that are tables. */
 import type { Command } from 'commander';
 import { AGENT_SETTINGS } from '../config/agent-settings.ts';
+import { CLIENT_SETTINGS, PAIR_SETTINGS, PORTAL_SETTINGS } from '../config/portal-settings.ts';
+import type { SettingDefinitions } from '../config/settings.ts';
 import type { CliContext } from './context.ts';
 import { EXIT_CODES } from './exit-codes.ts';
 
@@ -24,9 +26,23 @@ const TOPICS: Record<string, (context: CliContext) => void> = {
     }
   },
   environment: (context) => {
-    for (const [key, setting] of Object.entries(AGENT_SETTINGS)) {
-      if (context.json) context.event({ variable: setting.env, setting: key, doc: setting.doc });
-      else context.out(`${setting.env.padEnd(24)} ${setting.doc}`);
+    for (const [program, settings] of Object.entries(PROGRAMS)) {
+      if (!context.json) context.out(`${program}:`);
+      for (const [setting, { env, doc, format }] of Object.entries(settings)) {
+        const file = format === 'secret' ? `${env}_FILE` : undefined;
+        if (context.json) context.event({ program, variable: env, file, setting, doc });
+        else
+          context.out(
+            `  ${env.padEnd(24)} ${doc}${file && !doc.includes(file) ? ` Or in a file: ${file}.` : ''}`,
+          );
+      }
     }
   },
+};
+
+const PROGRAMS: Record<string, SettingDefinitions> = {
+  agent: AGENT_SETTINGS,
+  pair: PAIR_SETTINGS,
+  portal: PORTAL_SETTINGS,
+  clusters: CLIENT_SETTINGS,
 };

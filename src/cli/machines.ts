@@ -1,11 +1,9 @@
 /** `pcg machines explain|quarantine`: why machines are picked, and which are not to be. */
-import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
-import { parse as parseYaml } from 'yaml';
 import { z } from 'zod';
-import { PcgError } from '../base/errors.ts';
 import { PlacementReportSchema, QuarantineEntrySchema } from '../contract/api.ts';
 import { type AccountFlags, agentQuestions, withAgent } from './agent-questions.ts';
+import { printPlacement, readSpec } from './cluster-spec.ts';
 import type { CliContext } from './context.ts';
 
 export function machinesCommand(program: Command, context: CliContext): void {
@@ -21,14 +19,7 @@ export function machinesCommand(program: Command, context: CliContext): void {
     const report = PlacementReportSchema.parse(
       await ask(flags, 'POST', `/v1/accounts/${await account(flags)}/explain`, readSpec(path)),
     );
-    if (context.json) return context.event(report);
-    for (const pool of report.pools) {
-      context.out(`${pool.pool}: wants ${pool.wanted}, ${pool.matching} machines match`);
-      for (const { rule, count, example } of pool.rejections)
-        context.out(`  ${rule} rejects ${count}, e.g. ${example}`);
-      if (pool.nearestFix !== undefined) context.out(`  nearest fix: ${pool.nearestFix}`);
-    }
-    for (const problem of report.problems) context.out(`${problem.code}: ${problem.message}; ${problem.fix}`);
+    printPlacement(context, report);
   });
   withAgent(
     machines
@@ -50,12 +41,4 @@ export function machinesCommand(program: Command, context: CliContext): void {
         }
       },
     );
-}
-
-function readSpec(path: string): unknown {
-  try {
-    return parseYaml(readFileSync(path, 'utf8'));
-  } catch (cause) {
-    throw new PcgError('INVALID_INPUT', `cannot read ${path} as YAML`, { field: 'spec-file', cause });
-  }
 }

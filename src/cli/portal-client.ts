@@ -5,6 +5,7 @@
 import { Agent, request } from 'undici';
 import type { Clock } from '../base/clock.ts';
 import { PcgError } from '../base/errors.ts';
+import type { Secret } from '../base/log.ts';
 import { SignInResultSchema } from '../contract/api.ts';
 import { type ProblemDetails, ProblemDetailsSchema } from '../contract/errors.ts';
 
@@ -20,12 +21,19 @@ export interface FeedMessage {
 export class PortalClient implements AsyncDisposable {
   readonly #base: string;
   readonly #clock: Clock;
-  readonly #agent = new Agent({ headersTimeout: HEADERS_TIMEOUT_MS, bodyTimeout: 0 });
-  #token = '';
+  readonly #agent: Agent;
+  #token: string;
 
-  constructor(url: string, clock: Clock) {
+  /** `token`: an API token instead of a sign-in. `caPem`: of a portal with a private CA. */
+  constructor(url: string, clock: Clock, options: { token?: Secret; caPem?: string | undefined } = {}) {
     this.#base = url.replace(/\/+$/, '');
     this.#clock = clock;
+    this.#token = options.token?.reveal() ?? '';
+    this.#agent = new Agent({
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      bodyTimeout: 0,
+      ...(options.caPem === undefined ? {} : { connect: { ca: options.caPem } }),
+    });
   }
 
   async signIn(email: string, password: string, signal: AbortSignal): Promise<void> {
@@ -33,17 +41,19 @@ export class PortalClient implements AsyncDisposable {
     this.#token = SignInResultSchema.parse(result).token;
   }
 
-  /** One JSON call. Throws the API's error, or PORTAL_UNREACHABLE. */
+  /** One call; an answer that is not JSON is text. Throws the API's error, or PORTAL_UNREACHABLE. */
   async call(
     method: 'GET' | 'POST' | 'PUT' | 'DELETE',
     path: string,
     body: unknown,
     signal: AbortSignal,
+    headers: Record<string, string> = {},
   ): Promise<unknown> {
-    const answer = await this.#send(method, path, body, signal);
+    const answer = await this.#send(method, path, body, signal, headers);
     const text = await answer.body.text();
-    if (answer.statusCode < 400) return text === '' ? undefined : (JSON.parse(text) as unknown);
-    throw problemError(answer.statusCode, text);
+    if (answer.statusCode >= 400) throw problemError(answer.statusCode, text);
+    if (text === '') return undefined;
+    return String(answer.headers['content-type']).includes('json') ? (JSON.parse(text) as unknown) : text;
   }
 
   /** The live feed from `lastId` on, for ever (reconnecting), until aborted. */

@@ -3,6 +3,8 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { PcgError } from '../base/errors.ts';
 import { createLog, Secret } from '../base/log.ts';
+import { PORTAL_SETTINGS } from '../config/portal-settings.ts';
+import { loadSettings, type SettingValues } from '../config/settings.ts';
 import { startPortal } from '../portal/server.ts';
 import type { TlsFiles } from '../portal/tls-files.ts';
 import type { CliContext } from './context.ts';
@@ -35,30 +37,25 @@ export function portalCommand(program: Command, context: CliContext): void {
       join(process.cwd(), 'pcg-portal.db'),
     )
     .option('--public-url <url>', 'how users and gateways reach this portal (behind a load balancer)')
-    .option(
-      '--tls-cert <path>',
-      'PEM certificate chain: the portal speaks HTTPS itself; a changed file is served within 10 s, or at SIGHUP (PCG_TLS_CERT)',
-    )
-    .option('--tls-key <path>', 'PEM private key of --tls-cert (PCG_TLS_KEY)')
-    .option(
-      '--tls-ca <path>',
-      'PEM CA of an HTTPS address, when it is a private one; kubeconfigs carry it (PCG_TLS_CA)',
-    )
-    .option(
-      '--kube-port <n>',
-      'port of the TLS listener for kubectl that a portal on plain HTTP has; 0 = any free one; default: port + 1 (PCG_KUBE_PORT)',
-      integerOption(0, 65_535),
-    )
+    .option('--tls-cert <path>', PORTAL_SETTINGS.tlsCert.doc)
+    .option('--tls-key <path>', PORTAL_SETTINGS.tlsKey.doc)
+    .option('--tls-ca <path>', PORTAL_SETTINGS.tlsCa.doc)
+    .option('--kube-port <n>', PORTAL_SETTINGS.kubePort.doc, integerOption(0, 65_535))
     .option('--admin-email <address>', 'first tenant administrator', 'admin@localhost')
     .option('--log-level <level>', 'trace, debug, info, warn, error', 'info')
     .addHelpText(
       'after',
-      "\nThe first administrator's password comes from PCG_ADMIN_PASSWORD; without it one is made and printed once.",
+      "\nThe first administrator's password comes from PCG_ADMIN_PASSWORD; without it one is made and printed once.\nThe TLS options have environment variables: see `pcg help environment`.",
     )
     .action(async (options: PortalOptions) => {
-      const given = context.environment['PCG_ADMIN_PASSWORD'];
+      const { tlsCert, tlsKey, tlsCa, kubePort } = options;
+      const settings = loadSettings(PORTAL_SETTINGS, {
+        flags: { tlsCert, tlsKey, tlsCa, kubePort },
+        environment: context.environment,
+      }).values;
+      const given = settings.adminPassword;
       const isPostgres = /^postgres(ql)?:\/\//.test(options.store);
-      const secured = tlsSettings(options, context.environment);
+      const secured = tlsSettings(settings);
       await using portal = await startPortal({
         host: options.host,
         port: options.port,
@@ -93,16 +90,15 @@ export function portalCommand(program: Command, context: CliContext): void {
     });
 }
 
-function tlsSettings(
-  options: PortalOptions,
-  environment: CliContext['environment'],
-): { tls: TlsFiles; kubePort?: number } {
-  const path = (given: string | undefined, variable: string): string | undefined =>
-    (given ?? environment[variable]) || undefined;
-  const cert = path(options.tlsCert, 'PCG_TLS_CERT');
-  const key = path(options.tlsKey, 'PCG_TLS_KEY');
-  const ca = path(options.tlsCa, 'PCG_TLS_CA');
-  const kubePort = options.kubePort ?? portFrom(environment['PCG_KUBE_PORT']);
+function tlsSettings(settings: SettingValues<typeof PORTAL_SETTINGS>): {
+  tls: TlsFiles;
+  kubePort?: number;
+} {
+  const { tlsCert: cert, tlsKey: key, tlsCa: ca, kubePort } = settings;
+  if (kubePort !== undefined && (kubePort < 0 || kubePort > 65_535))
+    throw new PcgError('BAD_CONFIG', `PCG_KUBE_PORT is "${kubePort}", not a port`, {
+      field: 'PCG_KUBE_PORT',
+    });
   if ((cert === undefined) !== (key === undefined))
     throw new PcgError('BAD_CONFIG', 'a certificate needs its key, and a key its certificate', {
       field: cert === undefined ? 'tls-cert' : 'tls-key',
@@ -115,12 +111,6 @@ function tlsSettings(
     },
     ...(kubePort === undefined ? {} : { kubePort }),
   };
-}
-
-function portFrom(text: string | undefined): number | undefined {
-  if (text === undefined || text === '') return undefined;
-  if (/^\d{1,5}$/.test(text) && Number(text) <= 65_535) return Number(text);
-  throw new PcgError('BAD_CONFIG', `PCG_KUBE_PORT is "${text}", not a port`, { field: 'PCG_KUBE_PORT' });
 }
 
 /** Resolves when the stop signal comes. */

@@ -19,7 +19,9 @@ export interface SettingDefinition {
 export type SettingDefinitions = Readonly<Record<string, SettingDefinition>>;
 
 type ValueOf<D extends SettingDefinition> = D['format'] extends 'integer'
-  ? number
+  ? D['default'] extends number
+    ? number
+    : number | undefined
   : D['format'] extends 'boolean'
     ? boolean
     : D['format'] extends 'list'

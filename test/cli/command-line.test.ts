@@ -69,6 +69,23 @@ describe('pcg', () => {
     expect(pcg(['help', 'exit-codes']).stdout.trim().split('\n')).toHaveLength(EXIT_CODES.length);
   });
 
+  it('lists every variable that its programs read, with the files that may hold secrets', () => {
+    const { stdout } = pcg(['help', 'environment']);
+    for (const name of [
+      'PCG_STATE_DIR',
+      'PCG_MAAS_API_KEY_FILE',
+      'PCG_TLS_CERT',
+      'PCG_TLS_KEY',
+      'PCG_TLS_CA',
+      'PCG_KUBE_PORT',
+      'PCG_ADMIN_PASSWORD_FILE',
+      'PCG_PAIRING_CODE_FILE',
+      'PCG_PORTAL_URL',
+      'PCG_PORTAL_TOKEN_FILE',
+    ])
+      expect(stdout).toContain(name);
+  });
+
   it('ends with 78 before anything starts when the portal cannot use its certificate', () => {
     using files = directory();
     const pem = join(files.path, 'bad.pem');

@@ -10,14 +10,16 @@ import type { PortalClient } from './portal-client.ts';
 
 const POLL_MS = 150;
 
-export interface DemoWatch {
+export interface ClusterWatch {
   readonly client: PortalClient;
   readonly context: CliContext;
   readonly clusterId: string;
   readonly timeoutMs: number;
+  /** The change that is waited for: an older report of the gateway, or an unfinished rollout, does not count. */
+  readonly generation?: number;
 }
 
-export async function watchCluster(watch: DemoWatch, until: 'Running' | 'Deleted'): Promise<Cluster> {
+export async function watchCluster(watch: ClusterWatch, until: 'Running' | 'Deleted'): Promise<Cluster> {
   const { client, context, clusterId } = watch;
   const deadline = context.clock.monotonic() + watch.timeoutMs;
   const shown = new Map<string, string>();
@@ -36,10 +38,12 @@ export async function watchCluster(watch: DemoWatch, until: 'Running' | 'Deleted
     }
     after = page.next;
     show(context, cluster, shown);
-    if (cluster.status?.phase === until || (until === 'Deleted' && cluster.deletedAt !== undefined))
+    const answered = (cluster.status?.observedGeneration ?? 0) >= (watch.generation ?? 0);
+    if (until === 'Deleted' && cluster.deletedAt !== undefined) return cluster;
+    if (cluster.status?.phase === until && answered && !(watch.generation && cluster.status.rollout))
       return cluster;
     const { error } = cluster.status ?? {};
-    if (cluster.status?.phase === 'Failed' && error) {
+    if (cluster.status?.phase === 'Failed' && error && answered) {
       throw new PcgError(error.code, error.message, {
         fix: error.fix,
         field: error.field,
