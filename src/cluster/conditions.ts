@@ -11,6 +11,7 @@ import { type PlanInput, type Scene, sceneOf, wantedPacks } from './plan.ts';
 import { remedies } from './remediation.ts';
 import { rolloutPlan } from './rollout.ts';
 import type { NodeSituation } from './situation.ts';
+import { EXPIRY } from './timings.ts';
 
 type Verdict = readonly [status: 'True' | 'False' | 'Unknown', reason: ConditionReason, message: string];
 
@@ -131,16 +132,16 @@ function nodesReady(
   ];
 }
 
-/** Warn this long before: a month is time enough for any change window. */
-export const EXPIRY_WARNING_MS = 30 * 24 * 60 * 60 * 1000;
-
 function certificates(record: ClusterRecord, now: number): Verdict {
   const expires = record.certificatesExpireAt;
   if (record.pki === undefined) return ['Unknown', 'Pending', 'no keys yet'];
   if (expires === undefined) return ['True', 'Succeeded', 'made by the gateway'];
-  const text = `first certificate expires ${new Date(expires).toISOString()}`;
+  const failed = record.nodes.find(({ renewal }) => renewal !== undefined)?.renewal;
+  const end = `first certificate expires ${new Date(expires).toISOString()}`;
+  const text = failed === undefined ? end : `${end}; ${failed.error.message}`;
   if (expires <= now) return ['False', 'Failed', text];
-  return expires - now < EXPIRY_WARNING_MS ? ['True', 'Expiring', text] : ['True', 'Succeeded', text];
+  const soon = expires - now < EXPIRY.warnMs || failed !== undefined;
+  return ['True', soon ? 'Expiring' : 'Succeeded', text];
 }
 
 function available(record: ClusterRecord, observed: Observed): Verdict {

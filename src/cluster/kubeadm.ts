@@ -197,7 +197,10 @@ function kubeletConfiguration() {
     apiVersion: 'kubelet.config.k8s.io/v1beta1',
     kind: 'KubeletConfiguration',
     cgroupDriver: 'systemd',
-    serverTLSBootstrap: false, // would need an approver for serving certificates
+    // The kubelet asks for its next client certificate by itself; kubeadm's RBAC lets the controllers approve it.
+    rotateCertificates: true,
+    // Its serving certificate is its own: the API server does not check it, and an approver would be needed.
+    serverTLSBootstrap: false,
   };
 }
 

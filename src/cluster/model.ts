@@ -107,6 +107,10 @@ export interface NodeRecord {
   readonly powerCycledAt?: number;
   readonly drainedAt?: number;
   readonly etcdRemovedAt?: number;
+  /** First end of the certificates that its API server and etcd member showed last. */
+  readonly certificatesExpireAt?: number;
+  /** Renewing them failed; `run` names the attempt. */
+  readonly renewal?: { readonly run: string; readonly error: ProblemDetails };
   readonly maintenance: boolean;
   readonly tasks: Partial<Record<NodeTask, TaskRecord>>;
   /** The machine failed for this reason; evidence is in the events. */
@@ -189,6 +193,8 @@ export interface ClusterRecord {
   readonly addonsVersion?: string;
   readonly certificatesExpireAt?: number;
   readonly certificatesCheckedAt?: number;
+  /** That the first end is near was said. */
+  readonly certificatesWarned?: boolean;
   readonly rotateRequestedAt?: number;
   readonly policies: Readonly<Record<string, PolicyRecord>>;
   /** Why it is Failed; cleared by progress, `retry` or a new generation. */

@@ -16,7 +16,7 @@ import { planAddons, planPools, rolloutPlan } from './rollout.ts';
 import { type NodeSituation, situations } from './situation.ts';
 import type { Step } from './steps.ts';
 import { packHash } from './template.ts';
-import type { Timings } from './timings.ts';
+import { EXPIRY, type Timings } from './timings.ts';
 
 export interface PlanInput {
   readonly document: ClusterDocument;
@@ -163,8 +163,9 @@ function carries(document: ClusterDocument, poolName: string): boolean {
   return pool.role === 'worker' || pool.allowWorkers || !hasWorkers;
 }
 
-/** Looked at now and then, and anew after control-plane nodes came. */
-function planCertificates({ record, observed, nodes, endpointUp, timings }: Scene): Step[] {
+/** Looked at now and then, and anew after control-plane nodes came; renewed one node at a time, at rest. */
+function planCertificates(scene: Scene): Step[] {
+  const { record, observed, nodes, endpointUp, timings } = scene;
   if (record.stage.kind !== 'running' || !endpointUp) return [];
   const checked = record.certificatesCheckedAt;
   const newest = Math.max(
@@ -173,7 +174,12 @@ function planCertificates({ record, observed, nodes, endpointUp, timings }: Scen
   );
   const due =
     checked === undefined || checked < newest || observed.now - checked >= timings.certificateCheckMs;
-  return due ? [{ kind: 'check-certificates' }] : [];
+  if (due) return [{ kind: 'check-certificates' }];
+  const ending = nodes.find(
+    ({ node }) =>
+      node.certificatesExpireAt !== undefined && node.certificatesExpireAt - observed.now < EXPIRY.renewMs,
+  );
+  return ending && isAsWanted(scene) ? [{ kind: 'renew-certificates', node: ending.node.name }] : [];
 }
 
 /** Policies run on a cluster at rest, one at a time. */

@@ -160,13 +160,13 @@ async function backUp(client: KubeClient, task: PolicyTask, signal: AbortSignal)
   }
 }
 
-type JobState =
+export type JobState =
   | { readonly kind: 'running'; readonly waitingFor: string }
   | { readonly kind: 'ended'; readonly pod: string | undefined; readonly message: string }
   | { readonly kind: 'failed'; readonly pod: string | undefined; readonly why: string };
 
 /** `objects`: a Job and what it needs; the Job is last. */
-async function followJob(
+export async function followJob(
   client: KubeClient,
   objects: readonly KubeObject[],
   signal: AbortSignal,

@@ -55,6 +55,8 @@ export type Step =
   /** Evidence, quarantine, then replacement while the limit allows. */
   | { readonly kind: 'fail-node'; readonly node: string; readonly problem: ProblemDetails }
   | { readonly kind: 'power-cycle'; readonly node: string }
+  /** Certificates of kubeadm, in place. */
+  | { readonly kind: 'renew-certificates'; readonly node: string }
   | { readonly kind: 'cordon-node'; readonly node: string; readonly on: boolean }
   | { readonly kind: 'drain-node'; readonly node: string }
   | { readonly kind: 'remove-etcd-member'; readonly node: string }

@@ -89,6 +89,12 @@ export const DEFAULT_TIMINGS: Timings = {
   policyRunDeadlineMs: 2 * HOUR,
 };
 
+/**
+ * How long before its end a certificate is renewed, and warned of when it still has not been. Renewing has a month of
+ * daily attempts before anybody has to know; a month is time enough for any change window.
+ */
+export const EXPIRY = { renewMs: 60 * 24 * HOUR, warnMs: 30 * 24 * HOUR };
+
 /** Lives that belong to the outside world and do not shrink when simulated hardware runs faster. */
 const UNSCALED: ReadonlySet<keyof Timings> = new Set([
   'tokenTtlMs',

@@ -319,6 +319,12 @@ export const ERROR_CODES = {
     'user-transient',
     'Repair the unhealthy control-plane node first; removing another member would lose quorum.',
   ),
+  CERTIFICATES_EXPIRING: entry(
+    1,
+    409,
+    'user-transient',
+    'The gateway renews certificates in place once a day: see why its Job in namespace pcg-policies fails, or rotate the certificates, which replaces the control plane node by node.',
+  ),
   BACKUP_TARGET_FAILED: entry(
     1,
     502,

@@ -1,5 +1,5 @@
 /** An engine on a fake site, with records that survive it: abandon one, start the next, as kill -9 does. */
-import { systemClock } from '../../src/base/clock.ts';
+import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { type ClusterEngine, createClusterEngine } from '../../src/cluster/engine.ts';
 import { DEFAULT_TIMINGS, scaleTimings } from '../../src/cluster/timings.ts';
@@ -47,12 +47,15 @@ export class EngineHarness implements AsyncDisposable {
   #generation = 0;
 
   readonly queue: (clusterId: string) => ClusterStatus['queue'];
+  readonly #clock: Clock;
 
   constructor(
     site: FakeSite,
     timings: Partial<Timings> = {},
     queue: (clusterId: string) => ClusterStatus['queue'] = () => undefined,
+    clock: Clock = systemClock,
   ) {
+    this.#clock = clock;
     this.site = site;
     this.queue = queue;
     this.timings = { ...FAST_TIMINGS, ...timings };
@@ -65,14 +68,14 @@ export class EngineHarness implements AsyncDisposable {
     const maas = this.site.client();
     const observer = createMaasObserver({
       client: maas,
-      clock: systemClock,
+      clock: this.#clock,
       log: silentLog,
       intervals: { activeMs: 8, idleMs: 30, fullMs: 100 },
     });
     this.engine = createClusterEngine({
       records: fenced(this.records, signal),
       outbox: fencedOutbox(this.outbox, signal),
-      clock: systemClock,
+      clock: this.#clock,
       log: silentLog,
       gatewayId: 'gw-one',
       accounts: { client: () => ({ maas, observer }) },

@@ -1,43 +1,172 @@
 /**
- * When the first certificate of a cluster ends. Leaf certificates of kubeadm live a year and are seen only in what
- * the servers show; the CAs and kube-vip's certificate are the gateway's own. Rotation replaces the control plane.
+ * The certificates of a running control plane. kubeadm's leaf certificates live a year and are seen only in what the
+ * servers show; the CAs are the gateway's own, and kube-vip's certificate lives as long as its CA. Leafs that come
+ * near their end are renewed in place, one node at a time, by kubeadm on the node itself: no machine moves.
  */
-import { X509Certificate } from 'node:crypto';
-import { describeError } from '../../base/errors.ts';
+import { describeError, PcgError, toProblem } from '../../base/errors.ts';
+import type { KubeTarget } from '../../kube/client.ts';
+import { certificateValidity } from '../../kube/pki.ts';
 import { DONE, type StepContext, type StepOutcome } from '../context.ts';
+import { type ClusterRecord, findNode, heldSystemId, type NodeRecord, withNode } from '../model.ts';
 import { API_PORT, apiHosts } from '../observe.ts';
+import { renewCertificatesJob } from '../policies-manifests.ts';
+import { followJob } from '../policy-runs.ts';
+import { kubeNodeOf } from '../situation.ts';
+import { EXPIRY } from '../timings.ts';
 
 const ETCD_PORT = 2379;
+const DAY_MS = 24 * 60 * 60 * 1000;
+/** A run that failed is looked at this rarely; the next day brings a new one. */
+const FAILED_PAUSE_MS = 60 * 60 * 1000;
 
 export async function checkCertificates(context: StepContext, signal: AbortSignal): Promise<StepOutcome> {
-  const { pki } = context.record();
+  const { pki, nodes } = context.record();
   if (!pki) return DONE;
+  const ends = new Map<string, number>();
+  for (const node of nodes) {
+    const end = node.role === 'control-plane' ? await firstEnd(node, context, signal) : undefined;
+    if (end !== undefined) ends.set(node.name, end);
+  }
+  const now = context.clock.now();
+  const record = await context.commit((current) => noted(current, ends, now));
+  await warn(record, context);
+  return DONE;
+}
+
+/** The first end of what the API server and the etcd member of a node show; undefined when the node is away. */
+async function firstEnd(
+  node: NodeRecord,
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<number | undefined> {
+  const { pki } = context.record();
+  const systemId = heldSystemId(node);
+  const machine = systemId === undefined ? undefined : context.observed.machines.get(systemId)?.machine;
+  const host = machine?.status === 'deployed' ? machine.ipAddresses[0] : undefined;
+  if (host === undefined || !pki) return undefined;
   const { target } = context.kube();
   const { certPem: _cert, keyPem: _key, ...bare } = target;
-  const ends: number[] = [];
-  for (const host of apiHosts(context.record(), context.observed.machines)) {
-    const servers = [
-      { ...target, server: `https://${host}:${API_PORT}` },
-      { ...bare, server: `https://${host}:${ETCD_PORT}`, caPem: pki.etcdCa.certPem },
-    ];
-    for (const server of servers) {
-      try {
-        ends.push(await context.certificateExpiry(server, signal));
-      } catch (error) {
-        signal.throwIfAborted();
-        // A node that is away shows nothing; the next look asks again.
-        context.log.debug({ server: server.server, error: describeError(error) }, 'no certificate was shown');
-      }
+  const servers: KubeTarget[] = [
+    { ...target, server: `https://${host}:${API_PORT}` },
+    { ...bare, server: `https://${host}:${ETCD_PORT}`, caPem: pki.etcdCa.certPem },
+  ];
+  let first: number | undefined;
+  for (const server of servers) {
+    try {
+      const end = await context.certificateExpiry(server, signal);
+      first = Math.min(first ?? end, end);
+    } catch (error) {
+      signal.throwIfAborted();
+      // A node that is away shows nothing; the next look asks again.
+      context.log.debug({ server: server.server, error: describeError(error) }, 'no certificate was shown');
     }
   }
-  const own = [pki.kubeVip, pki.ca, pki.etcdCa, pki.frontProxyCa].map(({ certPem }) =>
-    Date.parse(new X509Certificate(certPem).validTo),
+  return first;
+}
+
+/** What was seen now, and what was seen last of nodes that are away. */
+function noted(record: ClusterRecord, ends: ReadonlyMap<string, number>, now: number): ClusterRecord {
+  const nodes = record.nodes.map((node) => {
+    const end = ends.get(node.name);
+    return end === undefined ? node : { ...node, certificatesExpireAt: end };
+  });
+  const authorities = record.pki
+    ? [record.pki.kubeVip, record.pki.ca, record.pki.etcdCa, record.pki.frontProxyCa]
+    : [];
+  const all = [
+    ...nodes.flatMap(({ certificatesExpireAt }) => certificatesExpireAt ?? []),
+    ...authorities.map(({ certPem }) => certificateValidity(certPem).notAfterMs),
+  ];
+  return { ...record, nodes, certificatesCheckedAt: now, certificatesExpireAt: Math.min(...all) };
+}
+
+/** Said once when the month begins: by then renewal has failed for a month, or the CA itself ends. */
+async function warn({ name, ...record }: ClusterRecord, context: StepContext): Promise<void> {
+  const at = record.certificatesExpireAt;
+  const near = at !== undefined && at - context.clock.now() < EXPIRY.warnMs;
+  if (near === (record.certificatesWarned === true)) return;
+  await context.commit((current) => ({ ...current, certificatesWarned: near }));
+  if (!near) return;
+  const error = toProblem(
+    new PcgError('CERTIFICATES_EXPIRING', `the first certificate of ${name} ends ${iso(at)}`),
   );
+  await context.event({ severity: 'warning', reason: 'CertificatesExpiring', message: error.message, error });
+}
+
+const iso = (ms: number) => new Date(ms).toISOString();
+
+/** One pass: the Job is named by what it renews, so a repeated pass starts nothing twice. */
+export async function renewCertificates(
+  step: { node: string },
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<StepOutcome> {
+  const { clock, timings } = context;
+  const node = findNode(context.record(), step.node);
+  const kubeNode = node && kubeNodeOf(node, context.observed);
+  if (node?.certificatesExpireAt === undefined || !kubeNode) return DONE;
+  if (apiHosts(context.record(), context.observed.machines).length === 0)
+    return { kind: 'later', waitingFor: 'MAAS to be read' };
+  const sick = await unhealthyMember(context, signal);
+  if (sick !== undefined) return { kind: 'later', waitingFor: `etcd member ${sick} to be healthy` };
+  // A run that failed is repeated once a day.
+  const day = Math.floor(clock.now() / DAY_MS);
+  const run = { id: `${node.certificatesExpireAt.toString(36)}-${day.toString(36)}` };
+  const job = await followJob(context.kube(), [renewCertificatesJob(run, kubeNode.name)], signal);
+  switch (job.kind) {
+    case 'running':
+      return {
+        kind: 'later',
+        waitingFor: `kubeadm to renew the certificates of ${kubeNode.name}`,
+        afterMs: timings.kubeProbeMs,
+      };
+    case 'failed':
+      await tell(node, run.id, `the certificates of ${kubeNode.name} were not renewed: ${job.why}`, context);
+      return { kind: 'later', waitingFor: 'the next day', afterMs: FAILED_PAUSE_MS };
+    case 'ended':
+      return await renewed(node, context, signal);
+  }
+}
+
+/** Two months ahead a failure is no trouble of the cluster yet: one line of the timeline, and the condition says it. */
+async function tell(node: NodeRecord, run: string, message: string, context: StepContext): Promise<void> {
+  if (findNode(context.record(), node.name)?.renewal?.run === run) return;
+  const error = toProblem(new PcgError('CERTIFICATES_EXPIRING', message));
+  await context.commit((record) =>
+    withNode(record, node.name, (current) => ({ ...current, renewal: { run, error } })),
+  );
+  await context.event({ severity: 'warning', reason: 'RenewalFailed', message, node: node.name, error });
+}
+
+/** kubeadm wrote them; what counts is what the restarted servers show. */
+async function renewed(node: NodeRecord, context: StepContext, signal: AbortSignal): Promise<StepOutcome> {
   const now = context.clock.now();
-  await context.commit((record) => ({
-    ...record,
-    certificatesCheckedAt: now,
-    certificatesExpireAt: Math.min(...ends, ...own),
-  }));
+  const end = await firstEnd(node, context, signal);
+  if (end === undefined || end - now < EXPIRY.renewMs)
+    return { kind: 'later', waitingFor: `the servers of ${node.name} to show their new certificates` };
+  await context.commit((record) =>
+    noted(
+      withNode(record, node.name, ({ renewal: _done, ...current }) => ({
+        ...current,
+        certificatesExpireAt: end,
+      })),
+      new Map(),
+      record.certificatesCheckedAt ?? now,
+    ),
+  );
+  await context.event({
+    severity: 'info',
+    reason: 'CertificatesRenewed',
+    message: `the certificates of ${node.name} were renewed and end ${iso(end)}`,
+    node: node.name,
+  });
   return DONE;
+}
+
+/** Renewing restarts one etcd member: all others must carry on. */
+async function unhealthyMember(context: StepContext, signal: AbortSignal): Promise<string | undefined> {
+  await using etcd = await context.etcd();
+  const members = await etcd.health(signal);
+  const sick = members.find(({ healthy, learner }) => !healthy || learner);
+  return sick && (sick.name || 'without a name');
 }

@@ -7,7 +7,7 @@ import { runPolicy } from '../policies/run.ts';
 import { publishEndpoint, releaseEndpoint, reportEndpoint, reserveEndpoint } from '../endpoint.ts';
 import type { Step, StepKind } from '../steps.ts';
 import { allocate } from './allocate.ts';
-import { checkCertificates } from './certificates.ts';
+import { checkCertificates, renewCertificates } from './certificates.ts';
 import { beginDelete, finishDelete, forceDelete } from './delete.ts';
 import { deploy } from './deploy.ts';
 import { abortDeploy, failNode } from './fail-node.ts';
@@ -53,6 +53,7 @@ const EXECUTORS: { readonly [K in StepKind]: Executor<Extract<Step, { kind: K }>
   'abort-deploy': abortDeploy,
   'fail-node': failNode,
   'power-cycle': powerCycle,
+  'renew-certificates': renewCertificates,
   'cordon-node': cordonNode,
   'drain-node': drainNode,
   'remove-etcd-member': removeEtcdMember,

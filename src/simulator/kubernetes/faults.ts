@@ -8,6 +8,8 @@ export const KUBERNETES_FAULTS = {
   'api-flaps': 'an API server restarts: connections are cut, the port is closed for 20 s',
   'vip-taken': 'somebody else on the segment answers for the virtual address',
   'node-dies': 'the kernel of a node panics: everything on it stops, MAAS still shows it powered on',
+  'certificates-expire': 'the leaf certificates that kubeadm makes on a node end in 20 days',
+  'renewal-fails': 'kubeadm certs renew on a node ends with an error',
   'slow-etcd': 'a write takes two seconds longer',
 } as const;
 

@@ -78,6 +78,16 @@ export class ApiFront implements AsyncDisposable {
     this.server.emit('connection', socket);
   }
 
+  /** What new connections are shown. */
+  renew(certificate: Pick<ServingCertificate, 'certPem' | 'keyPem' | 'clientCaPem'>): void {
+    this.server.setSecureContext({
+      cert: certificate.certPem,
+      key: certificate.keyPem,
+      ca: certificate.clientCaPem,
+      minVersion: 'TLSv1.2',
+    });
+  }
+
   /** Cuts every connection, as a restarting API server does. */
   cut(): void {
     for (const socket of this.#sockets) socket.destroy();

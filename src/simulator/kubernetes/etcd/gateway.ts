@@ -49,6 +49,14 @@ export class EtcdGateway implements AsyncDisposable {
     this.#server.emit('connection', socket);
   }
 
+  renew(certificate: ServingCertificate): void {
+    this.#server.setSecureContext({
+      cert: certificate.certPem,
+      key: certificate.keyPem,
+      ca: certificate.clientCaPem,
+    });
+  }
+
   cut(): void {
     for (const socket of this.#sockets) socket.destroy();
   }

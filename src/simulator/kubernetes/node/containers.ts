@@ -10,6 +10,7 @@ import { isAllowed } from '../api/rbac.ts';
 import { ApiError, badRequest } from '../api/status.ts';
 import type { SimCluster } from './cluster.ts';
 import { ContainerFiles } from './container-files.ts';
+import { runHostScript } from './host-script.ts';
 import { imageOutput } from './images.ts';
 import { execProgram, runProgram, type ShellIo } from './shell.ts';
 
@@ -128,6 +129,14 @@ export class Containers implements PodAccess {
         print(Buffer.from(known));
         return 0;
       }
+      const onHost = await runHostScript(
+        this.#cluster,
+        pod,
+        spec,
+        (text) => print(Buffer.from(text)),
+        signal,
+      );
+      if (onHost !== undefined) return onHost;
       if (isScript(command))
         return await runProgram(
           command,

@@ -7,9 +7,13 @@ import { ApiFront } from '../api/serve.ts';
 import type { BootedMachine } from '../../ports.ts';
 import { EtcdGateway } from '../etcd/gateway.ts';
 import type { SimCluster } from './cluster.ts';
-import { issueLeaf } from './pki.ts';
+import { issueLeaf, type KeyPairPem } from './pki.ts';
 
 export const ETCD_PORT = 2379;
+/** Life of a leaf under the fault `certificates-expire`. */
+const SHORT_LIFE_MS = 20 * 24 * 3600 * 1000;
+/** A static pod whose container was stopped is back after this long on real hardware. */
+const RESTART_MS = 10_000;
 
 export interface ControlPlaneOptions {
   readonly cluster: SimCluster;
@@ -29,7 +33,10 @@ export class ControlPlane implements AsyncDisposable {
   readonly front: ApiFront;
   /** Names and addresses in the API server's certificate. */
   readonly sans: readonly string[];
+  readonly #options: ControlPlaneOptions;
   readonly #etcd: EtcdGateway;
+  /** Written by `kubeadm certs renew`, not yet read by the processes. */
+  #onDisk: Leafs | undefined;
   #listeners: Disposable[] = [];
   #virtual: { address: string; listener: Disposable } | undefined;
   #stopped = false;
@@ -40,6 +47,7 @@ export class ControlPlane implements AsyncDisposable {
     etcd: EtcdGateway,
     sans: readonly string[],
   ) {
+    this.#options = options;
     this.cluster = options.cluster;
     this.machine = options.machine;
     this.nodeName = options.nodeName;
@@ -54,7 +62,6 @@ export class ControlPlane implements AsyncDisposable {
   static async start(options: ControlPlaneOptions): Promise<ControlPlane> {
     const { cluster, machine, nodeName, advertise } = options;
     const { site, keys, configuration } = cluster;
-    const nowMs = site.clock.now();
     const domain = configuration.networking?.dnsDomain ?? 'cluster.local';
     const endpoint = cluster.endpoint?.host;
     const sans = [
@@ -68,17 +75,11 @@ export class ControlPlane implements AsyncDisposable {
       ...(endpoint ? [endpoint] : []),
       ...(configuration.apiServer?.certSANs ?? []),
     ];
-    const serving = await issueLeaf(keys.ca, { commonName: 'kube-apiserver', sans, server: true, nowMs });
-    const etcdLeaf = await issueLeaf(keys.etcdCa, {
-      commonName: nodeName,
-      sans: [nodeName, 'localhost', advertise, '127.0.0.1', '::1'],
-      server: true,
-      client: true,
-      nowMs,
-    });
-    const front = new ApiFront(cluster.core, { ...serving, clientCaPem: keys.ca.certPem });
+    const lifeMs = site.faults.take('certificates-expire', machine) ? SHORT_LIFE_MS : undefined;
+    const leafs = await issueLeafs(options, sans, lifeMs);
+    const front = new ApiFront(cluster.core, { ...leafs.api, clientCaPem: keys.ca.certPem });
     const etcd = new EtcdGateway(cluster, options.memberId, {
-      ...etcdLeaf,
+      ...leafs.etcd,
       clientCaPem: keys.etcdCa.certPem,
     });
     const node = new ControlPlane(options, front, etcd, sans);
@@ -148,6 +149,24 @@ export class ControlPlane implements AsyncDisposable {
     }
   }
 
+  /** `kubeadm certs renew all`: new files; the processes go on with what they have read. */
+  async renewFiles(): Promise<void> {
+    this.#onDisk = await issueLeafs(this.#options, this.sans, undefined);
+  }
+
+  /** The static pods restart and read their files again. */
+  async restart(signal: AbortSignal): Promise<void> {
+    const { keys } = this.cluster;
+    if (this.#onDisk) {
+      this.front.renew({ ...this.#onDisk.api, clientCaPem: keys.ca.certPem });
+      this.#etcd.renew({ ...this.#onDisk.etcd, clientCaPem: keys.etcdCa.certPem });
+    }
+    this.#etcd.cut();
+    this.cluster.etcd.stopped(this.memberId);
+    await this.flap(RESTART_MS, signal);
+    if (!this.#stopped) this.cluster.etcd.started(this.memberId, this.nodeName, this.machine.ip);
+  }
+
   /** Ends the processes: the machine stopped, or the etcd member was removed and took the API server with it. */
   stop(): void {
     if (this.#stopped) return;
@@ -169,4 +188,29 @@ export class ControlPlane implements AsyncDisposable {
     await this.#etcd[Symbol.asyncDispose]();
     this.cluster.nodeStopped();
   }
+}
+
+interface Leafs {
+  readonly api: KeyPairPem;
+  readonly etcd: KeyPairPem;
+}
+
+/** What kubeadm makes on a node: serving certificates of its API server and its etcd member. */
+async function issueLeafs(
+  { cluster, nodeName, advertise }: ControlPlaneOptions,
+  sans: readonly string[],
+  lifeMs: number | undefined,
+): Promise<Leafs> {
+  const { site, keys } = cluster;
+  const life = { nowMs: site.clock.now(), lifeMs };
+  return {
+    api: await issueLeaf(keys.ca, { commonName: 'kube-apiserver', sans, server: true, ...life }),
+    etcd: await issueLeaf(keys.etcdCa, {
+      commonName: nodeName,
+      sans: [nodeName, 'localhost', advertise, '127.0.0.1', '::1'],
+      server: true,
+      client: true,
+      ...life,
+    }),
+  };
 }

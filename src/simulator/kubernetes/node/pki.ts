@@ -87,6 +87,8 @@ export interface LeafRequest {
   readonly server?: boolean;
   readonly client?: boolean;
   readonly nowMs: number;
+  /** Milliseconds; kubeadm's year unless said otherwise. */
+  readonly lifeMs?: number | undefined;
 }
 
 const isIp = (text: string) => /^\d+\.\d+\.\d+\.\d+$/.test(text) || text.includes(':');
@@ -123,7 +125,7 @@ async function sign(authority: Authority, publicKey: CryptoKey, request: LeafReq
     subject: subjectOf(request.commonName, request.organizations).toJSON(),
     issuer: authority.certificate.subjectName.toJSON(),
     notBefore: new Date(request.nowMs - SKEW_MS),
-    notAfter: new Date(request.nowMs + LEAF_MS),
+    notAfter: new Date(request.nowMs + (request.lifeMs ?? LEAF_MS)),
     publicKey,
     signingKey: authority.key,
     signingAlgorithm: authority.key.algorithm as Algorithm,

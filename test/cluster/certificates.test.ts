@@ -1,0 +1,186 @@
+/** Certificates come to their end: seen, renewed in place node by node, warned of when that fails, rotated on request. */
+import { X509Certificate } from 'node:crypto';
+import { describe, expect, it } from 'vitest';
+import type { ClusterDocument, ClusterStatus } from '../../src/contract/cluster.ts';
+import { R } from '../../src/simulator/kubernetes/api/resources.ts';
+import { document, EngineHarness } from '../support/engine.ts';
+import { FakeSite } from '../support/fake-site.ts';
+import { clusterSpec } from '../support/node-input.ts';
+import { shiftedClock } from '../support/shifted-clock.ts';
+import { SimulatedSite } from '../support/simulated-site.ts';
+
+const DAY = 24 * 60 * 60 * 1000;
+const placement = { resourcePool: 'kubernetes' };
+
+const valid = (status: ClusterStatus) => status.conditions.find(({ type }) => type === 'CertificatesValid');
+const daysLeft = (status: ClusterStatus) =>
+  status.certificatesExpireAt === undefined
+    ? Number.NaN
+    : (Date.parse(status.certificatesExpireAt) - Date.now()) / DAY;
+
+describe('as time goes by', () => {
+  it('certificates are renewed two months ahead, warned of one month ahead, and said to be over', async () => {
+    const clock = shiftedClock();
+    const site = new FakeSite(8);
+    await using harness = new EngineHarness(site, { certificateCheckMs: 100 }, undefined, clock);
+    const start = clock.now();
+    site.certificateEnd = start + 365 * DAY;
+    await harness.want(document());
+    await harness.phase('Running');
+    const jobs = () =>
+      [...([...site.apis.values()][0]?.objects.values() ?? [])].filter(({ kind }) => kind === 'Job');
+    const fresh = await harness.until('seen', (status) => status.certificatesExpireAt !== undefined);
+    expect(valid(fresh)).toMatchObject({ status: 'True', reason: 'Succeeded' });
+    expect(Date.parse(fresh.certificatesExpireAt ?? '')).toBe(site.certificateEnd);
+    const admin = async () => {
+      const { certPem = '' } = (await harness.engine.kubeTarget('cl-demo')) ?? {};
+      return new X509Certificate(certPem);
+    };
+    const first = await admin();
+
+    clock.move(304 * DAY);
+    await harness.until('looked at again', ({ observedAt }) => Date.parse(observedAt) > start + 304 * DAY);
+    // The gateway's own certificate would have ended long ago.
+    const second = await admin();
+    expect(first.validToDate.getTime()).toBeLessThan(clock.now());
+    expect(second.validToDate.getTime()).toBeGreaterThan(clock.now() + 40 * DAY);
+    expect(jobs()).toEqual([]);
+
+    clock.move(2 * DAY);
+    const end = performance.now() + 10_000;
+    while (jobs().length === 0 && performance.now() < end) await new Promise((go) => setTimeout(go, 10));
+    expect(jobs()).toHaveLength(1);
+    expect(harness.engine.status('cl-demo')?.phase).toBe('Running');
+    const warnings = async () =>
+      (await harness.outbox.recentEvents({}, 500)).filter(({ reason }) => reason === 'CertificatesExpiring');
+    expect(await warnings()).toEqual([]);
+
+    clock.move(30 * DAY);
+    const expiring = await harness.until('warned', (status) => valid(status)?.reason === 'Expiring');
+    expect(valid(expiring)).toMatchObject({
+      status: 'True',
+      message: expect.stringContaining('first certificate expires'),
+    });
+    const [warning, ...more] = await until(warnings);
+    expect(warning).toMatchObject({ severity: 'warning', error: { code: 'CERTIFICATES_EXPIRING' } });
+    expect(more).toEqual([]);
+
+    clock.move(31 * DAY);
+    const over = await harness.until('over', (status) => valid(status)?.status === 'False');
+    expect(valid(over)?.reason).toBe('Failed');
+    expect(site.violations).toEqual([]);
+  });
+});
+
+async function until<T>(read: () => Promise<T[]>): Promise<T[]> {
+  for (const end = performance.now() + 10_000; performance.now() < end; ) {
+    const found = await read();
+    if (found.length > 0) return found;
+    await new Promise((go) => setTimeout(go, 10));
+  }
+  return [];
+}
+
+function wanted(actions: ClusterDocument['actions'] = []): ClusterDocument {
+  return document({
+    actions,
+    spec: clusterSpec({
+      pools: [
+        { role: 'control-plane', name: 'cp', size: 3, placement },
+        { role: 'worker', name: 'workers', size: 1, placement },
+      ],
+    }),
+  });
+}
+
+describe('in place', () => {
+  it('kubeadm renews them one node at a time; no machine moves, quorum stays, and a kill changes nothing', {
+    timeout: 90_000,
+  }, async () => {
+    await using site = await SimulatedSite.start({
+      speed: 200,
+      faults: ['certificates-expire:3'],
+      timings: { certificateCheckMs: 500 },
+    });
+    await site.want(wanted());
+    const before = await site.phase('Running');
+    const trouble = new Set<string>();
+    let kills = 0;
+    const seen = await site.until('seen', (status) => daysLeft(status) < 21);
+    expect(seen.phase).toBe('Running');
+    const after = await site.until(
+      'renewed',
+      (status) => {
+        const [cluster] = site.kubernetes.clusters();
+        const away = cluster?.controlPlanes.filter(({ serving }) => !serving).length ?? 0;
+        if (away > 1) trouble.add(`${away} API servers are away`);
+        if (cluster?.etcd.quorum === false) trouble.add('quorum was lost');
+        if (away === 1 && kills < 2) {
+          kills += 1;
+          site.crash();
+        }
+        return daysLeft(status) > 300 && status.phase === 'Running';
+      },
+      { withinMs: 60_000 },
+    );
+    expect([...trouble]).toEqual([]);
+    expect(kills).toBe(2);
+    expect(after.nodes.map(({ name, systemId }) => [name, systemId])).toEqual(
+      before.nodes.map(({ name, systemId }) => [name, systemId]),
+    );
+    expect(valid(after)).toMatchObject({ status: 'True', reason: 'Succeeded' });
+    const control = before.nodes.filter(({ role }) => role === 'control-plane').map(({ name }) => name);
+    const said = await site.outbox.recentEvents({}, 500);
+    // A kill between record and timeline may cost a line of the timeline, never the renewal.
+    const renewed = said.flatMap(({ reason, node }) =>
+      reason === 'CertificatesRenewed' ? [node ?? ''] : [],
+    );
+    expect(renewed.length).toBeGreaterThan(0);
+    for (const node of renewed) expect(control).toContain(node);
+    expect(said.filter(({ reason }) => reason === 'CertificatesExpiring')).toHaveLength(1);
+    const jobs = site.kubernetes.inside()[0]?.core.store.list(R.jobs) ?? [];
+    expect(jobs).toHaveLength(3);
+    expect(site.kubernetes.departures()).toEqual([]);
+  });
+
+  it('a failure names its cause and the way out, and rotation replaces that control plane', {
+    timeout: 90_000,
+  }, async () => {
+    await using site = await SimulatedSite.start({
+      speed: 200,
+      faults: ['certificates-expire:3', 'renewal-fails'],
+      timings: { certificateCheckMs: 500 },
+    });
+    await site.want(wanted());
+    const before = await site.phase('Running');
+    const failing = await site.until(
+      'failing',
+      (status) => valid(status)?.message.includes('not renewed') === true,
+    );
+    expect(valid(failing)).toMatchObject({ status: 'True', reason: 'Expiring' });
+    expect(failing.phase).toBe('Running');
+    const said = await site.outbox.recentEvents({}, 500);
+    const [failed, ...again] = said.filter(({ reason }) => reason === 'RenewalFailed');
+    expect(failed?.error).toMatchObject({
+      code: 'CERTIFICATES_EXPIRING',
+      fix: expect.stringContaining('rotate'),
+    });
+    expect(again).toEqual([]);
+    await site.want(wanted([{ id: 'ac-rotate', kind: 'rotate-certificates' }]));
+    const old = new Set(before.nodes.filter(({ role }) => role === 'control-plane').map(({ name }) => name));
+    const after = await site
+      .until(
+        'rotated',
+        (status) =>
+          status.phase === 'Running' &&
+          daysLeft(status) > 300 &&
+          status.nodes.every(({ name }) => !old.has(name)),
+        { withinMs: 60_000 },
+      )
+      .catch(async (error: unknown) => {
+        throw error;
+      });
+    expect(after.nodes).toHaveLength(4);
+    expect(valid(after)).toMatchObject({ status: 'True', reason: 'Succeeded' });
+  });
+});
