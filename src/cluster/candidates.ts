@@ -5,17 +5,15 @@
  * anyway under a global lock.
  */
 import type { Clock } from '../base/clock.ts';
-import { PcgError } from '../base/errors.ts';
 import type { Pool } from '../contract/cluster.ts';
-import type { AllocateOutcome, AllocateRequest, MaasClient, Machine } from '../maas/client.ts';
-import { orderCandidates, type PlacementContext, rejections } from './placement.ts';
+import type { MaasClient, Machine } from '../maas/client.ts';
+import { Looks } from './looks.ts';
+import { orderCandidates, type PlacementContext } from './placement.ts';
 
 /** A list that has not come by then is long: ~30 machines. */
 const PATIENCE_MS = 1_000;
 /** For the next machine an older list is good enough: what was taken meanwhile is noticed when it is claimed. */
 const KEPT_FOR_CLAIMS_MS = 600_000;
-/** Marks a look at what MAAS would hand out; nothing is ever allocated under it. */
-const LOOK = 'pcg-look';
 
 interface Listing {
   readonly startedAt: number;
@@ -40,13 +38,14 @@ export class CandidateList {
   readonly #listings = new Map<string, Listing>();
   /** Resource pool -> when its list proved too long to wait for; MAAS is asked for single machines instead. */
   readonly #long = new Map<string, number>();
-  #zones: { readonly names: readonly string[]; readonly at: number } | undefined;
+  readonly #looks: Looks;
   #queue: Promise<unknown> = Promise.resolve();
 
   constructor(maas: MaasClient, clock: Clock, keepMs: number) {
     this.#maas = maas;
     this.#clock = clock;
     this.#keepMs = keepMs;
+    this.#looks = new Looks(maas, clock, keepMs);
   }
 
   /** Runs `work` when nobody else of this account allocates. */
@@ -83,7 +82,7 @@ export class CandidateList {
     const { resourcePool } = pool.placement;
     const asked = this.#clock.monotonic();
     if ((await this.#soon(resourcePool, KEPT_FOR_CLAIMS_MS, signal)) === undefined) {
-      const picked = await this.#pick(pool, context, nodesPerZone, signal);
+      const picked = await this.#looks.pick(pool, context, nodesPerZone, signal);
       if (picked) return [picked];
     }
     const listing = this.#listing(resourcePool, KEPT_FOR_CLAIMS_MS, signal);
@@ -109,11 +108,12 @@ export class CandidateList {
 
   /** A machine that MAAS would hand out now and that fits; nothing is taken. Undefined does not mean that there is none. */
   async sample(pool: Pool, context: PlacementContext, signal: AbortSignal): Promise<Machine | undefined> {
-    return await this.#pick(pool, context, new Map(), signal);
+    return await this.#looks.pick(pool, context, new Map(), signal);
   }
 
   /** The machine is taken, by us or by somebody else. */
   remove(systemId: string): void {
+    this.#looks.remove(systemId);
     for (const listing of this.#listings.values()) {
       if (listing.machines === undefined) listing.gone.add(systemId);
       else listing.machines = listing.machines.filter((machine) => machine.systemId !== systemId);
@@ -122,6 +122,7 @@ export class CandidateList {
 
   /** Something became Ready again: whoever counts reads anew. */
   forget(): void {
+    this.#looks.forget();
     for (const listing of this.#listings.values()) listing.outdated = true;
   }
 
@@ -190,58 +191,5 @@ export class CandidateList {
     this.#long.set(resourcePool, this.#clock.monotonic());
     if (listing.patient === 0) listing.giveUp();
     return undefined;
-  }
-
-  /** From the zone with the fewest nodes of the pool, as far as that zone has a machine. */
-  async #pick(
-    pool: Pool,
-    context: PlacementContext,
-    nodesPerZone: ReadonlyMap<string, number>,
-    signal: AbortSignal,
-  ): Promise<Machine | undefined> {
-    const { placement } = pool;
-    const zones = placement.zones.length > 0 ? placement.zones : await this.#zoneNames(signal);
-    const load = (zone: string) => nodesPerZone.get(zone) ?? 0;
-    for (const level of [...new Set(zones.map(load))].sort((a, b) => a - b)) {
-      const outcome = await this.#look(
-        {
-          dryRun: true,
-          agentName: LOOK,
-          comment: '',
-          pool: placement.resourcePool,
-          zones: zones.filter((zone) => load(zone) === level),
-          minCpu: placement.minCpu,
-          minMemoryMiB: placement.minMemoryMiB,
-          minDiskGb: placement.minDiskGb,
-          tags: placement.tags,
-          notTags: placement.notTags,
-        },
-        signal,
-      );
-      if (outcome.kind === 'allocated' && rejections(outcome.machine, placement, context).length === 0)
-        return outcome.machine;
-    }
-    return undefined;
-  }
-
-  /** A site may not know a tag or a zone any more: that is no machine, and the list explains it. */
-  async #look(
-    request: AllocateRequest,
-    signal: AbortSignal,
-  ): Promise<AllocateOutcome | { readonly kind: 'refused' }> {
-    try {
-      return await this.#maas.machines.allocate(request, signal);
-    } catch (error) {
-      if (!signal.aborted && error instanceof PcgError && !error.retryable) return { kind: 'refused' };
-      throw error;
-    }
-  }
-
-  async #zoneNames(signal: AbortSignal): Promise<readonly string[]> {
-    if (this.#zones === undefined || this.#clock.monotonic() - this.#zones.at >= this.#keepMs) {
-      const names = (await this.#maas.zones(signal)).map(({ name }) => name);
-      this.#zones = { names, at: this.#clock.monotonic() };
-    }
-    return this.#zones.names;
   }
 }

@@ -2,6 +2,8 @@
  * Who may talk to the region at the same time. A region serves about 16 requests at once, shared with its
  * own machines, so: 4 in flight; list, allocate and power query one each; calls that wait for a BMC never
  * take the last slot, or reads would starve behind them. A slow region gets fewer.
+ * An allocate takes 0.2 s and no BMC: it uses the last slot and does not stand in line behind deployments,
+ * which take 4 s and more each. Only a slow region, where it may last as long, counts it among those.
  */
 import PQueue from 'p-queue';
 
@@ -10,7 +12,7 @@ export type CallClass = 'read' | 'list' | 'allocate' | 'action' | 'power' | 'dow
 export interface LaneLimits {
   /** Requests in flight. */
   readonly total: number;
-  /** Of these at most this many that can last minutes (deploy, release, power, allocate). */
+  /** Of these at most this many that can last minutes (deploy, release, power, downloads). */
   readonly slow: number;
   /** A quick read that takes longer than this shows a struggling region, milliseconds. */
   readonly slowReadMs: number;
@@ -42,16 +44,24 @@ export function createLanes(limits: LaneLimits = DEFAULT_LANES): Lanes {
     allocate: new PQueue({ concurrency: 1 }),
     power: new PQueue({ concurrency: 1 }),
   };
-  const route: Record<CallClass, readonly PQueue[]> = {
-    read: [total],
-    list: [single.list, total],
-    allocate: [single.allocate, slow, total],
-    action: [slow, total],
-    power: [single.power, slow, total],
-    download: [slow, total],
-  };
   let pressure = 0;
   let quick = 0;
+
+  const route = (lane: CallClass): readonly PQueue[] => {
+    switch (lane) {
+      case 'read':
+        return [total];
+      case 'list':
+        return [single.list, total];
+      case 'allocate':
+        return pressure > 0 ? [single.allocate, slow, total] : [single.allocate, total];
+      case 'action':
+      case 'download':
+        return [slow, total];
+      case 'power':
+        return [single.power, slow, total];
+    }
+  };
 
   const setPressure = (value: number) => {
     pressure = Math.min(Math.max(0, value), most - LEAST_IN_FLIGHT);
@@ -64,7 +74,7 @@ export function createLanes(limits: LaneLimits = DEFAULT_LANES): Lanes {
     async run(lane, urgent, signal, work) {
       signal.throwIfAborted();
       let enter = work;
-      for (const queue of route[lane].toReversed()) {
+      for (const queue of route(lane).toReversed()) {
         const inner = enter;
         enter = () => queue.add(inner, { signal, priority: urgent ? 1 : 0 });
       }

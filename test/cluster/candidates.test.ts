@@ -31,6 +31,7 @@ async function region(listedMachineMs: number) {
     pool: POOL,
     candidates: new CandidateList(maas, systemClock, KEPT_MS),
     lists: () => simulator.stats().byRoute['GET machines'] ?? 0,
+    looks: () => simulator.stats().byRoute['POST machines allocate'] ?? 0,
     ledger: simulator.ledger,
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   };
@@ -95,5 +96,46 @@ describe('while a large site is listed', () => {
     const next = await again.candidates.next(again.pool, wary, new Map(), never);
     expect(next.length).toBeGreaterThan(0);
     expect(next.map(({ systemId }) => systemId)).not.toContain(best);
+  });
+
+  it('a zone that has nothing is not asked again until something becomes Ready', {
+    timeout: 20_000,
+  }, async () => {
+    await using site = await region(150);
+    const busy = new Map(['rack-a', 'rack-b', 'rack-c'].map((zone) => [zone, 3] as const));
+    const next = () => site.candidates.next(site.pool, UNKNOWN, busy, never);
+    // Zone `default` has the fewest nodes, and no machine.
+    const [first] = await next();
+    expect(first?.zone).toMatch(/^rack-/);
+    const before = site.looks();
+    site.candidates.remove(first?.systemId ?? '');
+    await next();
+    expect(site.looks() - before).toBe(1);
+    site.candidates.forget();
+    site.candidates.remove(first?.systemId ?? '');
+    await next();
+    expect(site.looks() - before).toBe(3);
+  });
+
+  it('the look of the site check serves the first claim, unless its machine was taken', {
+    timeout: 20_000,
+  }, async () => {
+    await using site = await region(150);
+    const seen = await site.candidates.sample(site.pool, UNKNOWN, never);
+    const next = async () => (await site.candidates.next(site.pool, UNKNOWN, new Map(), never))[0]?.systemId;
+    expect(await next()).toBe(seen?.systemId);
+    expect(site.looks()).toBe(1);
+    site.candidates.remove(seen?.systemId ?? '');
+    await next();
+    expect(site.looks()).toBe(2);
+  });
+
+  it('behind a machine in quarantine the other zones are still looked at', { timeout: 20_000 }, async () => {
+    await using site = await region(150);
+    const best = await site.candidates.sample(site.pool, UNKNOWN, never);
+    const wary = { quarantined: new Map([[best?.systemId ?? '', 'failed']]), architectures: [] };
+    const picked = await site.candidates.sample(site.pool, wary, never);
+    expect(picked).toBeDefined();
+    expect(picked?.zone).not.toBe(best?.zone);
   });
 });

@@ -496,6 +496,49 @@ describe('a region in trouble', () => {
     expect(outcomes.every((outcome) => outcome.kind === 'accepted')).toBe(true);
   });
 
+  it('an allocation does not stand in line behind deployments that wait for slow BMCs', async () => {
+    const held: (() => void)[] = [];
+    await using region = await serveScript((seen, out) => {
+      if (seen.query.get('op') === 'allocate') return json(out, { system_id: 'abc999', status: 10 });
+      held.push(() => json(out, { system_id: seen.path.split('/')[1], status: 9 }));
+    });
+    await using client = clientOf(region);
+    const deploys = Array.from({ length: 5 }, (_, index) =>
+      client.machines.deploy(`abc12${index}`, { image: 'ubuntu/noble', userData: '' }, never()),
+    );
+    while (held.length < 3) await new Promise(setImmediate);
+    const request = { agentName: 'a', comment: '', systemId: 'abc999' };
+    expect((await client.machines.allocate(request, never())).kind).toBe('allocated');
+    expect(held).toHaveLength(3);
+    const pump = setInterval(() => held.shift()?.(), 1);
+    await Promise.all(deploys);
+    clearInterval(pump);
+  });
+
+  it('on a slow region an allocation counts among the calls that leave a slot for reads', async () => {
+    let time = 0;
+    let slow = true;
+    const held: (() => void)[] = [];
+    const clock = { ...systemClock, monotonic: () => time };
+    await using region = await serveScript((seen, out) => {
+      if (slow) time += 6_000;
+      if (seen.method === 'GET') return json(out, []);
+      held.push(() => json(out, { system_id: seen.path.split('/')[1] || 'abc999', status: 9 }));
+    });
+    await using client = clientOf(region, { clock });
+    for (let call = 0; call < 5; call += 1) await client.zones(never());
+    expect(client.pressure).toBe(2);
+    slow = false;
+    const deploy = client.machines.deploy('abc120', { image: 'ubuntu/noble', userData: '' }, never());
+    while (held.length < 1) await new Promise(setImmediate);
+    const allocate = client.machines.allocate({ agentName: 'a', comment: '', systemId: 'abc999' }, never());
+    expect(await client.zones(never())).toEqual([]);
+    expect(held).toHaveLength(1);
+    const pump = setInterval(() => held.shift()?.(), 1);
+    await Promise.all([deploy, allocate]);
+    clearInterval(pump);
+  });
+
   it('a slow region gets fewer requests until it is quick again', async () => {
     let slow = true;
     let time = 0;
