@@ -7,6 +7,8 @@ export interface PortalMetrics {
   readonly feedClients: Gauge;
   readonly feedStalled: Counter;
   readonly proxied: Counter<'target' | 'result'>;
+  /** Times that an agent was refused because another one with its identity was connected. */
+  readonly duplicates: Counter;
   /** End of the certificate's validity, seconds since the epoch; 0 while the portal speaks plain HTTP. */
   readonly certificateExpiry: Gauge;
   /** 1 while the certificate's files cannot be used and the one before is still served. */
@@ -39,6 +41,11 @@ export function createMetrics(): PortalMetrics {
       name: 'pcg_portal_proxied_total',
       help: 'Requests proxied through gateways',
       labelNames: ['target', 'result'],
+      registers,
+    }),
+    duplicates: new Counter({
+      name: 'pcg_portal_duplicate_gateways_total',
+      help: 'Agents refused because another one with the same identity is connected; the log names them',
       registers,
     }),
     certificateExpiry: new Gauge({

@@ -80,6 +80,7 @@ export async function openTunnels(options: TunnelsOptions): Promise<Tunnels> {
         away.delete(gatewayId);
         break;
       case 'duplicate':
+        options.metrics.duplicates.inc();
         return;
       case 'detached':
       case 'gone': {

@@ -109,6 +109,8 @@ class Server implements TunnelServer {
   readonly #metrics: TunnelMetrics | undefined;
   readonly #processBudget: ReceiveBudget;
   #draining = false;
+  /** Upgrades so far. */
+  #upgrades = 0;
 
   constructor(options: TunnelServerOptions) {
     this.#options = options;
@@ -142,12 +144,14 @@ class Server implements TunnelServer {
     if (this.#greeting.size >= this.#limits.unproven) {
       return this.#reject(socket, 503, 'too many unproven connections', address);
     }
+    this.#upgrades += 1;
+    const order = this.#upgrades;
     this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => {
       socket.off('error', onEarlyError);
       webSocket.on('error', (error) =>
         this.#log.debug({ address, error: describeError(error) }, 'socket error'),
       );
-      const greeting = this.#greet(webSocketCarrier(webSocket), address).catch((error: unknown) => {
+      const greeting = this.#greet(webSocketCarrier(webSocket), address, order).catch((error: unknown) => {
         this.#log.error({ address, error: describeError(error) }, 'handshake failed unexpectedly');
         webSocket.terminate();
       });
@@ -183,7 +187,7 @@ class Server implements TunnelServer {
     this.#webSockets.close();
   }
 
-  async #greet(carrier: ReturnType<typeof webSocketCarrier>, address: string): Promise<void> {
+  async #greet(carrier: ReturnType<typeof webSocketCarrier>, address: string, order: number): Promise<void> {
     const { clock, identity, software = 'pcg', capabilities } = this.#options;
     let owner: SessionOwner | undefined;
     const outcome = await greetGateway(
@@ -212,7 +216,7 @@ class Server implements TunnelServer {
       this.#log.warn({ address, gateway, closeCode, reason }, 'gateway refused');
       return;
     }
-    const { session, gatewayId, instanceId, gateway } = outcome;
+    const { session, gatewayId, instanceId, gateway, displaced } = outcome;
     const arrival = {
       session,
       gatewayId,
@@ -220,6 +224,8 @@ class Server implements TunnelServer {
       remoteAddress: address,
       software: gateway.software,
       clockSkewMs: gateway.clockSkewMs,
+      order,
+      displaced,
     };
     const details = {
       gateway: gatewayId,

@@ -172,6 +172,9 @@ class Client implements TunnelClient {
     const greetedAt = clock.monotonic();
     const owner = new SessionOwner(this.#options, this.tunnel, this.#log, this.#metrics);
     const held = this.tunnel.session;
+    const { displaced } = this.#policy;
+    // what the other agent may have resumed is not ours any more
+    if (displaced) held?.close(CLOSE.SUPERSEDED, 'another agent with this identity took over');
     const resume = held && held.state.kind !== 'closed' ? held : undefined;
     const greeted = await greetPortal(
       webSocketCarrier(dialled.webSocket),
@@ -185,6 +188,7 @@ class Client implements TunnelClient {
         ...(rest.capabilities ? { capabilities: rest.capabilities } : {}),
         handlers: owner.handlers,
         resume,
+        displaced,
         metrics: this.#metrics,
         log: this.#log,
       },
@@ -261,6 +265,7 @@ class Client implements TunnelClient {
       reason: closeReason('lost', closeCode),
       closeCode,
       livedMs,
+      resumed: how === 'resumed',
       error: closeError(closeCode, reason),
       ...(drain ? { drain: { notice: drain.notice, agoMs: clock.monotonic() - drain.at } } : {}),
     };

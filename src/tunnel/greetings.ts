@@ -46,6 +46,8 @@ export const gatewayHelloSchema = z.object({
   settings,
   nonce,
   time,
+  /** Another agent with this identity pushed this one out (4410), and it comes back all the same. */
+  displaced: z.boolean().optional(),
 });
 
 export const welcomeSchema = z.object({

@@ -48,6 +48,8 @@ export interface GatewayHandshakeOptions {
   readonly handlers: SessionHandlers;
   /** The detached session to resume, if there is one. When it cannot be resumed it is closed (SESSION_LOST). */
   readonly resume?: TunnelSession | undefined;
+  /** Another agent with this identity pushed this one out: to be said in HELLO. */
+  readonly displaced?: boolean;
   readonly metrics?: TunnelMetrics | undefined;
   readonly log?: Log | undefined;
 }
@@ -98,6 +100,8 @@ export type PortalHandshakeOutcome =
       readonly gatewayId: string;
       readonly instanceId: string;
       readonly gateway: PeerInfo;
+      /** The gateway says that another agent with its identity had pushed it out. */
+      readonly displaced: boolean;
     }
   /** Nothing came of it; the carrier is closed with `closeCode`. */
   | {
@@ -163,6 +167,7 @@ function gatewayTurns(
         settings: defaultSettings('gateway'),
         nonce,
         time: options.clock.now(),
+        ...(options.displaced ? { displaced: true } : {}),
       }),
     );
     return answer;
@@ -393,6 +398,7 @@ function portalTurns(
           gatewayId,
           instanceId,
           gateway: peerInfo(session, parsed.time, clock),
+          displaced: parsed.displaced ?? false,
         },
         () => session.attach(carrier, 1, 0),
       );
@@ -426,7 +432,14 @@ function portalTurns(
       options.metrics?.resumed('ok');
       const { gatewayId, instanceId } = parsed;
       io.settle(
-        { kind: 'resumed', session, gatewayId, instanceId, gateway: peerInfo(session, parsed.time, clock) },
+        {
+          kind: 'resumed',
+          session,
+          gatewayId,
+          instanceId,
+          gateway: peerInfo(session, parsed.time, clock),
+          displaced: false,
+        },
         () => session.attach(carrier, epoch, parsed.nextExpected),
       );
       return nobody;

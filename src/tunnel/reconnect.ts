@@ -9,6 +9,8 @@ import { CLOSE } from './codes.ts';
 import type { DrainNotice } from './session.ts';
 
 export const RECONNECT = { baseMs: 500, capMs: 60_000 };
+/** After a connection that had resumed its session: that portal is the same and well, it is the line that flaps. */
+export const FLAPPING = { ...RECONNECT, capMs: 5_000 };
 /** For what does not get better by itself soon: revoked, not authenticated, a foreign portal, a cloned identity. */
 export const SLOW = { minimumMs: 5 * 60_000, baseMs: 5 * 60_000, capMs: 30 * 60_000 };
 /** A connection that lived this long has proven itself; some proxies cut at 30 s. */
@@ -33,6 +35,8 @@ export type AttemptOutcome =
       readonly error: PcgError;
       readonly closeCode: number;
       readonly livedMs: number;
+      /** The connection went on with the session of the one before. */
+      readonly resumed: boolean;
       readonly drain?: { readonly notice: DrainNotice; readonly agoMs: number };
     }
   | { readonly kind: 'moved'; readonly reason: string; readonly error: PcgError; readonly hint: string };
@@ -42,9 +46,11 @@ export interface ReconnectState {
   readonly failures: number;
   readonly slowFailures: number;
   readonly moves: number;
+  /** Another agent with this identity pushed this one out, and no connection has proven itself since. */
+  readonly displaced: boolean;
 }
 
-export const FRESH: ReconnectState = { failures: 0, slowFailures: 0, moves: 0 };
+export const FRESH: ReconnectState = { failures: 0, slowFailures: 0, moves: 0, displaced: false };
 
 export interface NextAttempt {
   readonly state: ReconnectState;
@@ -70,15 +76,22 @@ export function nextAttempt(
     };
   }
   const proven = outcome.kind === 'lost' && outcome.livedMs >= PROVEN_MS;
+  const displaced = before.displaced && !proven;
+  if (outcome.closeCode === CLOSE.SUPERSEDED && !displaced) {
+    // once soon, and saying so: the portal then knows that there are two, and says it at once
+    const delayMs = backoffMs(RECONNECT, 0, random);
+    return { ...plain, state: { ...FRESH, failures: 1, displaced: true }, delayMs, alert: true };
+  }
   if (isSlow(outcome)) {
     const slowFailures = proven ? 0 : before.slowFailures;
     const delayMs = SLOW.minimumMs + backoffMs(SLOW, slowFailures, random);
-    return { ...plain, state: { ...FRESH, slowFailures: slowFailures + 1 }, delayMs, alert: true };
+    return { ...plain, state: { ...FRESH, slowFailures: slowFailures + 1, displaced }, delayMs, alert: true };
   }
   const failures = proven ? 0 : before.failures;
-  const state = { failures: failures + 1, slowFailures: 0, moves: 0 };
+  const state = { failures: failures + 1, slowFailures: 0, moves: 0, displaced };
   const hint = hintedMs(outcome, failures, random);
-  return { ...plain, state, delayMs: hint ?? backoffMs(RECONNECT, failures, random) };
+  const policy = outcome.kind === 'lost' && outcome.resumed ? FLAPPING : RECONNECT;
+  return { ...plain, state, delayMs: hint ?? backoffMs(policy, failures, random) };
 }
 
 /** What the portal or its proxy asked for; spread, since it asked all gateways the same. */

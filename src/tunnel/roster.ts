@@ -1,6 +1,7 @@
 /**
  * Which gateways are connected to this portal process, over reconnects: one session per gateway, the newest one.
- * Knows who took over from whom, and tells a restarted gateway from two agents with one identity.
+ * Whoever proves the key may take over: a gateway that restarted on a bad line is never kept out by its own old
+ * connection. Two agents with one identity are known by the one that was pushed out and comes back.
  * Everything about a gateway without session and without waiting opens is forgotten.
  */
 import type { Clock } from '../base/clock.ts';
@@ -10,10 +11,6 @@ import { CLOSE } from './codes.ts';
 import type { Tunnel } from './ports.ts';
 import type { TunnelSession } from './session.ts';
 import { SessionSlot } from './session-slot.ts';
-
-/** Live sessions of one gateway that push each other out this often within the window are two agents. */
-const CLONE_TAKEOVERS = 2;
-const CLONE_WINDOW_MS = 10 * 60_000;
 
 /** A gateway that has a session now. */
 export interface ConnectedGateway {
@@ -53,14 +50,16 @@ export interface Arrival {
   readonly remoteAddress: string;
   readonly software: string;
   readonly clockSkewMs: number;
+  /** Grows with every connection that this portal accepted, in the order in which they began. */
+  readonly order: number;
+  /** The agent says that another one with its identity pushed it out before. */
+  readonly displaced: boolean;
 }
 
 interface Place {
   readonly slot: SessionSlot;
   arrival: Arrival | undefined;
   since: number;
-  /** Monotonic times at which a live session was pushed out. */
-  takeovers: number[];
 }
 
 export class Roster {
@@ -137,17 +136,20 @@ export class Roster {
   }
 
   /**
-   * A new session: it takes the place of the gateway's older one, which ends with 4410. False: the newcomer is one
-   * of two agents that keep pushing each other out; it was closed instead.
+   * A new session: it takes the place of the gateway's older one, which ends with 4410. False: it was closed instead,
+   * because it was pushed out by the one that is connected (two agents), or began before it (a handshake that was
+   * overtaken by a newer one of the same agent).
    */
   admit(arrival: Arrival): boolean {
     const { session, gatewayId } = arrival;
     const place = this.#place(gatewayId);
     const older = place.arrival;
     if (older && older.session.state.kind === 'attached') {
-      const now = this.#clock.monotonic();
-      place.takeovers = [...place.takeovers.filter((at) => now - at < CLONE_WINDOW_MS), now];
-      if (place.takeovers.length > CLONE_TAKEOVERS) {
+      if (arrival.order < older.order) {
+        session.close(CLOSE.SUPERSEDED, 'a newer connection was first');
+        return false;
+      }
+      if (arrival.displaced) {
         const remoteAddresses = [older.remoteAddress, arrival.remoteAddress];
         this.#log.error({ gateway: gatewayId, remoteAddresses }, 'two agents use one identity');
         session.close(CLOSE.SUPERSEDED, 'another agent with this identity is connected');
@@ -203,7 +205,7 @@ export class Roster {
     if (!place) {
       const offline = (): PcgError =>
         new PcgError('GATEWAY_OFFLINE', 'the gateway is not connected', { details: { gateway: gatewayId } });
-      place = { slot: new SessionSlot(this.#clock, offline), arrival: undefined, since: 0, takeovers: [] };
+      place = { slot: new SessionSlot(this.#clock, offline), arrival: undefined, since: 0 };
       this.#places.set(gatewayId, place);
     }
     return place;
@@ -211,8 +213,6 @@ export class Roster {
 
   #forget(gatewayId: string, place: Place): void {
     if (place.arrival || place.slot.waiting > 0) return;
-    const now = this.#clock.monotonic();
-    if (place.takeovers.some((at) => now - at < CLONE_WINDOW_MS)) return;
     if (this.#places.get(gatewayId) === place) this.#places.delete(gatewayId);
   }
 

@@ -27,30 +27,6 @@ describe('the loop that never ends', () => {
     expect(await old.stateIs('waiting')).toMatchObject({ cause: { code: 'CONFLICT' } });
   });
 
-  it('54: two agents with one identity: one stays connected, the other waits minutes, an alarm is raised', async () => {
-    await using portal = await startPortal();
-    const duplicates: unknown[] = [];
-    using _listening = portal.server.roster.onChange((change) => {
-      if (change.kind === 'duplicate') duplicates.push(change);
-    });
-    const clones: TestGateway[] = [];
-    for (let n = 0; n < 5; n += 1) {
-      const clone = startGateway(portal);
-      clones.push(clone);
-      await Promise.race([clone.connected(), clone.stateIs('waiting')]);
-      await until(() => clones.filter(({ client }) => client.state().state === 'connected').length === 1);
-    }
-    expect(duplicates.length).toBeGreaterThanOrEqual(1);
-    const [winner, ...others] = clones.filter(({ client }) => client.state().state === 'connected');
-    expect(others).toEqual([]);
-    expect(portal.server.roster.get('gw-1')?.attached).toBe(true);
-    for (const loser of clones.filter((clone) => clone !== winner)) {
-      const last = waits(loser).at(-1)!;
-      expect(Date.parse(last.nextAttemptAt) - Date.parse(last.since)).toBeGreaterThanOrEqual(300_000);
-    }
-    for (const clone of clones) await clone.stop();
-  });
-
   it.each([
     ['revoked', 'GATEWAY_REVOKED'],
     ['unknown', 'UNAUTHENTICATED'],

@@ -27,6 +27,7 @@ const lost = (
   error,
   closeCode: 1006,
   livedMs,
+  resumed: false,
   ...extra,
 });
 
@@ -88,6 +89,14 @@ describe('when to dial again', () => {
     expect(bounds([failed(), failed(), failed(), lost(PROVEN_MS)])[3]![1]).toBe(RECONNECT.baseMs);
   });
 
+  it('a line that flaps, over which the session resumes each time, is tried again within 5 s for ever', () => {
+    const got = bounds(Array.from({ length: 12 }, () => lost(2000, { resumed: true })));
+    expect(got.map(([, high]) => high)).toEqual([500, 1000, 2000, 4000, ...Array(8).fill(5000)]);
+    // a portal that cannot be reached any more is no flapping line
+    const away = bounds([...Array.from({ length: 12 }, () => lost(2000, { resumed: true })), failed()]);
+    expect(away.at(-1)?.[1]).toBe(RECONNECT.capMs);
+  });
+
   it.each([
     ['HTTP 401', failed({ status: 401 })],
     ['HTTP 403', failed({ status: 403 })],
@@ -96,7 +105,6 @@ describe('when to dial again', () => {
     ['too old', failed({ closeCode: CLOSE.TOO_OLD })],
     ['a foreign portal', failed({ reason: 'untrusted' })],
     ['revoked while connected', lost(1e9, { closeCode: CLOSE.REVOKED })],
-    ['54: taken over by a clone', lost(1e9, { closeCode: CLOSE.SUPERSEDED })],
   ])('waits at least 5 minutes and alerts after: %s', (_what, outcome) => {
     const got = bounds([outcome, outcome, outcome, outcome, outcome]);
     for (const [low, high] of got) {
@@ -106,6 +114,20 @@ describe('when to dial again', () => {
     }
     expect(nextAttempt(FRESH, outcome).alert).toBe(true);
     expect(nextAttempt(FRESH, failed()).alert).toBe(false);
+  });
+
+  it('54: whoever is pushed out by a clone comes back once soon, then after 5 minutes or more', () => {
+    const pushed = lost(1e9, { closeCode: CLOSE.SUPERSEDED });
+    const refused = lost(5, { closeCode: CLOSE.SUPERSEDED });
+    const first = nextAttempt(FRESH, pushed, () => 1);
+    expect(first).toMatchObject({ delayMs: RECONNECT.baseMs, alert: true, state: { displaced: true } });
+    const second = nextAttempt(first.state, refused, () => 0);
+    expect(second).toMatchObject({ delayMs: SLOW.minimumMs, alert: true, state: { displaced: true } });
+    // a cut on the way does not make it forget, a connection that proves itself does
+    const cut = nextAttempt(second.state, failed());
+    expect(cut.state.displaced).toBe(true);
+    expect(nextAttempt(cut.state, lost(PROVEN_MS)).state.displaced).toBe(false);
+    expect(nextAttempt(cut.state, pushed, () => 1).delayMs).toBe(RECONNECT.baseMs);
   });
 
   it('obeys Retry-After and the hint of a draining portal, with spread and never earlier', () => {
