@@ -197,6 +197,7 @@ export interface ClusterRecord {
   readonly certificatesWarned?: boolean;
   readonly rotateRequestedAt?: number;
   readonly policies: Readonly<Record<string, PolicyRecord>>;
+  readonly velero?: VeleroRecord;
   /** Why it is Failed; cleared by progress, `retry` or a new generation. */
   readonly problem?: ProblemDetails;
   /** Key of the step that failed with `problem`; its success clears it. */
@@ -204,10 +205,21 @@ export interface ClusterRecord {
   readonly leftovers: ClusterStatus['leftovers'];
 }
 
+/** What Velero was told, so that a change of it is told again and its end is taken away. */
+export interface VeleroRecord {
+  /** Of target, credentials, schedule and what is saved; empty until Velero has accepted it. */
+  readonly hash: string;
+  readonly inventory: readonly InventoryEntry[];
+  /** Newest backup of the Schedule that was reported. */
+  readonly lastScheduled?: string;
+}
+
 export interface PolicyRecord {
   readonly state: TaskRecord['state'];
   /** Asked for by the user, outside its schedule. */
   readonly requestedAt?: number;
+  /** What a requested restore brings back. */
+  readonly restore?: { readonly backup: string; readonly namespaces: readonly string[] };
   readonly lastRunAt?: number;
   readonly startedAt?: number;
   readonly summary: Readonly<Record<string, unknown>>;

@@ -9,6 +9,7 @@ import { planDoubts } from './doubts.ts';
 import { endpointAddress, type ClusterRecord } from './model.ts';
 import type { Observed } from './observed.ts';
 import { planDelete } from './plan-delete.ts';
+import { backupSetup } from './policies/backup-setup.ts';
 import { duePolicies } from './policies/schedule.ts';
 import { planNode, planRemoval } from './plan-node.ts';
 import { planRemediation } from './remediation.ts';
@@ -57,6 +58,7 @@ export function plan(input: PlanInput): Step[] {
     ...planEndpoint(scene),
     ...planPacks(scene),
     ...planCertificates(scene),
+    ...planBackups(scene),
     ...planPolicies(scene),
     ...planSettle(scene),
   ];
@@ -180,6 +182,15 @@ function planCertificates(scene: Scene): Step[] {
       node.certificatesExpireAt !== undefined && node.certificatesExpireAt - observed.now < EXPIRY.renewMs,
   );
   return ending && isAsWanted(scene) ? [{ kind: 'renew-certificates', node: ending.node.name }] : [];
+}
+
+/** As soon as the cluster runs, long before the first backup is due. */
+function planBackups({ document, record, endpointUp }: Scene): Step[] {
+  if (record.stage.kind !== 'running' || !endpointUp) return [];
+  const hash = backupSetup(document);
+  return hash === (record.velero?.hash ?? '') && (hash !== '' || record.velero === undefined)
+    ? []
+    : [{ kind: 'set-up-backups', hash }];
 }
 
 /** Policies run on a cluster at rest, one at a time. */

@@ -1,14 +1,11 @@
 /**
  * The objects that carry out policies in a tenant cluster: OS patching and reboot of one node, CIS, conformance and
- * vulnerability scans as Jobs that end by themselves, and Velero's objects for backups. Pure data; results are read
- * by policies-results.ts. Velero itself is an add-on pack.
+ * vulnerability scans as Jobs that end by themselves. Pure data; results are read by policies-results.ts.
  */
-import type { BackupCredentials, Policies } from '../contract/policies.ts';
 import type { KubeObject } from '../kube/client.ts';
 
 /** Namespace of all policy Jobs; privileged, since patching enters the host. */
 export const POLICY_NAMESPACE = 'pcg-policies';
-export const VELERO_NAMESPACE = 'velero';
 /** Which policy and which run a Job belongs to. */
 const LABEL_POLICY = 'pcg.internal/policy';
 const LABEL_RUN = 'pcg.internal/run';
@@ -253,80 +250,4 @@ const MAX_JOB_NAME = 57;
 export function policyJobName(policy: string, run: PolicyRun, nodeName?: string): string {
   const base = `${policy}-${run.id}${nodeName === undefined ? '' : `-${nodeName.replaceAll('.', '-')}`}`;
   return base.slice(0, MAX_JOB_NAME).replace(/-+$/, '');
-}
-
-type Backups = Policies['backups'];
-
-/**
- * Where backups go: bucket, credentials, schedule. `credentials`: S3 key pair, opened from the sealed form by the
- * caller. Empty without a target.
- */
-export function backupObjects(backups: Backups, credentials: BackupCredentials | undefined): KubeObject[] {
-  const { target } = backups;
-  if (target === undefined) return [];
-  const metadata = (name: string) => ({ name, namespace: VELERO_NAMESPACE });
-  const objects: KubeObject[] = [];
-  if (credentials !== undefined)
-    objects.push({
-      apiVersion: 'v1',
-      kind: 'Secret',
-      metadata: metadata('pcg-backup-target'),
-      type: 'Opaque',
-      stringData: {
-        cloud: `[default]\naws_access_key_id=${credentials.accessKeyId}\naws_secret_access_key=${credentials.secretAccessKey}\n`,
-      },
-    });
-  objects.push({
-    apiVersion: 'velero.io/v1',
-    kind: 'BackupStorageLocation',
-    metadata: metadata('pcg'),
-    spec: {
-      provider: 'aws',
-      default: true,
-      accessMode: 'ReadWrite',
-      backupSyncPeriod: '1m',
-      objectStorage: { bucket: target.bucket, ...(target.prefix === '' ? {} : { prefix: target.prefix }) },
-      config: { region: target.region, s3ForcePathStyle: 'true', s3Url: target.url },
-      ...(credentials === undefined ? {} : { credential: { name: 'pcg-backup-target', key: 'cloud' } }),
-    },
-  });
-  if (backups.schedule !== 'never')
-    objects.push({
-      apiVersion: 'velero.io/v1',
-      kind: 'Schedule',
-      metadata: metadata('pcg'),
-      spec: { schedule: backups.schedule, useOwnerReferencesInBackup: false, template: backupSpec(backups) },
-    });
-  return objects;
-}
-
-/** One backup now. */
-export function backupNow(backups: Backups, run: PolicyRun): KubeObject {
-  return {
-    apiVersion: 'velero.io/v1',
-    kind: 'Backup',
-    metadata: {
-      name: `pcg-${run.id}`,
-      namespace: VELERO_NAMESPACE,
-      labels: { [LABEL_POLICY]: 'backup', [LABEL_RUN]: run.id },
-    },
-    spec: backupSpec(backups),
-  };
-}
-
-function backupSpec(backups: Backups): Record<string, unknown> {
-  return {
-    includedNamespaces: backups.namespaces,
-    // Left out = auto: Velero takes cluster resources along with all namespaces.
-    ...(backups.includeClusterResources === 'auto'
-      ? {}
-      : { includeClusterResources: backups.includeClusterResources === 'always' }),
-    storageLocation: 'pcg',
-    // Bare metal has no cloud snapshots: volumes are copied file by file.
-    snapshotVolumes: false,
-    defaultVolumesToFsBackup: true,
-    ttl: `${backups.ttlHours}h0m0s`,
-    csiSnapshotTimeout: '10m',
-    itemOperationTimeout: '4h',
-  };
 }

@@ -5,20 +5,16 @@
  */
 import { assertNever } from '../base/assert.ts';
 import { PcgError } from '../base/errors.ts';
-import type { BackupCredentials, Policies } from '../contract/policies.ts';
 import type { KubeClient, KubeObject } from '../kube/client.ts';
 import { asRecord, asText, statusError } from '../kube/errors.ts';
 import { judgeReadiness } from '../kube/readiness.ts';
 import {
-  backupNow,
-  backupObjects,
   cisScanJob,
   conformanceScan,
   patchJob,
   POLICY_NAMESPACE,
   policyNamespace,
   type PolicyRun,
-  VELERO_NAMESPACE,
   vulnerabilityScan,
 } from './policies-manifests.ts';
 import {
@@ -28,17 +24,14 @@ import {
   readVulnerabilityResult,
 } from './policies-results.ts';
 
-export type ClusterPolicy = 'patching' | 'cis' | 'conformance' | 'vulnerabilities' | 'backup';
+export type JobPolicy = 'patching' | 'cis' | 'conformance' | 'vulnerabilities';
 
 export interface PolicyTask {
-  readonly policy: ClusterPolicy;
+  readonly policy: JobPolicy;
   readonly run: PolicyRun;
   readonly kubernetesVersion: string;
   /** Ready nodes by name. */
   readonly nodes: readonly { readonly name: string; readonly role: 'control-plane' | 'worker' }[];
-  readonly backups: Policies['backups'];
-  /** Of the backup target, opened on the gateway. */
-  readonly credentials?: BackupCredentials | undefined;
 }
 
 export type PolicyOutcome =
@@ -70,8 +63,6 @@ export async function runPolicyPass(
         readConformanceResult,
         signal,
       );
-    case 'backup':
-      return await backUp(client, task, signal);
     default:
       return assertNever(task.policy, 'policy');
   }
@@ -128,36 +119,6 @@ async function scanOnce(
   return result === undefined
     ? { kind: 'failed', message: 'the scan left no report', summary }
     : { kind: 'done', summary };
-}
-
-async function backUp(client: KubeClient, task: PolicyTask, signal: AbortSignal): Promise<PolicyOutcome> {
-  const wanted = backupNow(task.backups, task.run);
-  const path = `/apis/velero.io/v1/namespaces/${VELERO_NAMESPACE}/backups/${wanted.metadata.name}`;
-  let backup = await client.get(path, signal);
-  if (backup === undefined) {
-    // Velero must know where backups go before it is asked for one.
-    for (const object of backupObjects(task.backups, task.credentials))
-      await client.apply(object, { fieldManager: FIELD_MANAGER, force: true }, signal);
-    backup = await createdBy(client, wanted, signal);
-  }
-  const status = asRecord(backup?.['status']);
-  const phase = asText(status['phase'], 'New');
-  const summary = {
-    phase,
-    errors: status['errors'] ?? 0,
-    warnings: status['warnings'] ?? 0,
-    backup: wanted.metadata.name,
-  };
-  switch (phase) {
-    case 'Completed':
-      return { kind: 'done', summary };
-    case 'PartiallyFailed':
-    case 'Failed':
-    case 'FailedValidation':
-      return { kind: 'failed', message: `the backup is ${phase}`, summary };
-    default:
-      return { kind: 'running', waitingFor: `the backup (${phase})` };
-  }
 }
 
 export type JobState =

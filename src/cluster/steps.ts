@@ -44,6 +44,8 @@ export type Step =
   /** The endpoint does not answer although the control plane does. */
   | { readonly kind: 'report-endpoint' }
   | { readonly kind: 'run-policy'; readonly policy: string }
+  /** Velero learns target, credentials and schedule, or loses them: empty hash. */
+  | { readonly kind: 'set-up-backups'; readonly hash: string }
   | { readonly kind: 'acknowledge-action'; readonly id: string }
   | { readonly kind: 'settle' }
   // ---- one node ----
@@ -82,6 +84,7 @@ export function subjectOf(step: Step): string {
   if (step.kind === 'apply-pack' || step.kind === 'remove-pack') return `pack/${step.pack}`;
   if (step.kind === 'run-policy') return `policy/${step.policy}`;
   if (step.kind === 'settle-doubt') return `doubt/${step.operation}`;
+  if (step.kind === 'set-up-backups') return 'policy/backup';
   if (step.kind === 'check-origin') return 'origin';
   if (step.kind === 'check-certificates') return 'certificates';
   if (step.kind === 'report-endpoint') return 'endpoint';

@@ -181,6 +181,14 @@ export const ClusterDocumentSchema = z.object({
           kind: z.literal('run-policy'),
           policy: z.enum(['patching', 'cis', 'conformance', 'vulnerabilities', 'backup', 'etcd-snapshot']),
         }),
+        z.object({
+          id: IdSchema,
+          kind: z.literal('restore-backup'),
+          /** Name of a backup, as `status.policies` lists them. */
+          backup: z.string().regex(/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/, 'is not the name of a backup'),
+          /** Empty = all namespaces of the backup. */
+          namespaces: z.array(DnsLabelSchema).max(200).default([]),
+        }),
         z.object({ id: IdSchema, kind: z.literal('rotate-certificates') }),
       ]),
     )

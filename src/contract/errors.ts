@@ -331,6 +331,12 @@ export const ERROR_CODES = {
     'user',
     'Check address, bucket and credentials of the backup target, or the space in the state directory.',
   ),
+  BACKUP_FAILED: entry(
+    1,
+    502,
+    'user',
+    'Read the named backup or restore with `velero backup describe --details` or `velero restore describe`, then run it again.',
+  ),
   DRAIN_BLOCKED: entry(
     9,
     409,

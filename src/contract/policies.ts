@@ -39,11 +39,15 @@ export function backupTargetContext(target: { readonly url: string; readonly buc
 }
 
 const backupFields = {
+  /** In UTC, unlike other schedules: Velero reads it inside the cluster and knows no other time zone. */
   schedule: ScheduleSchema.default('never'),
   /** Keep this many hours. */
   ttlHours: z.int().min(1).max(87_600).default(720),
   namespaces: z.array(z.string()).default(['*']),
   includeClusterResources: z.enum(['auto', 'always', 'never']).default('auto'),
+  /** Back up namespaces with Velero, which must be an add-on of the profile; needs a target. */
+  workloads: z.boolean().default(true),
+  /** Save etcd to the target, or to the gateway's disk when there is none. */
   etcdSnapshots: z.boolean().default(true),
 };
 const BackupsSchema = z.object({ ...backupFields, target: BackupTargetSchema.optional() });

@@ -2,8 +2,6 @@ import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
 import { PoliciesSchema } from '../../src/contract/policies.ts';
 import {
-  backupNow,
-  backupObjects,
   cisScanJob,
   conformanceScan,
   patchJob,
@@ -18,6 +16,7 @@ import {
   readPatchResult,
   readVulnerabilityResult,
 } from '../../src/cluster/policies-results.ts';
+import { backupNow, backupObjects } from '../../src/cluster/policies/velero-objects.ts';
 import type { KubeObject } from '../../src/kube/client.ts';
 import { startApiDouble } from '../support/api-server.ts';
 
@@ -89,16 +88,12 @@ describe('policy Jobs', () => {
 });
 
 describe('backups', () => {
-  const target = { url: 'https://s3.site:9000', bucket: 'backups', prefix: 'demo' };
+  const target = { url: 'https://s3.site:9000', bucket: 'backups', prefix: 'demo', region: 'us-east-1' };
+  const credentials = { accessKeyId: 'AK', secretAccessKey: 'SK' };
 
   it('point Velero at the bucket, with credentials in a Secret and files instead of snapshots', () => {
-    const policy = backups({
-      schedule: '0 1 * * 0',
-      ttlHours: 48,
-      includeClusterResources: 'always',
-      target,
-    });
-    const [secret, location, schedule] = backupObjects(policy, { accessKeyId: 'AK', secretAccessKey: 'SK' });
+    const policy = backups({ schedule: '0 1 * * 0', ttlHours: 48, includeClusterResources: 'always' });
+    const [secret, location, schedule] = backupObjects(policy, target, credentials);
     expect(secret?.['stringData']).toEqual({
       cloud: '[default]\naws_access_key_id=AK\naws_secret_access_key=SK\n',
     });
@@ -116,12 +111,16 @@ describe('backups', () => {
         defaultVolumesToFsBackup: true,
       },
     });
-    expect(backupNow(policy, run)).toMatchObject({ kind: 'Backup', spec: { storageLocation: 'pcg' } });
+    expect(backupNow(policy, 'r1')).toMatchObject({
+      kind: 'Backup',
+      metadata: { name: 'pcg-r1', namespace: 'velero' },
+      spec: { storageLocation: 'pcg' },
+    });
   });
 
-  it('make nothing without a target and no schedule for never', () => {
-    expect(backupObjects(backups({}), undefined)).toEqual([]);
-    expect(backupObjects(backups({ target }), undefined).map((object) => object.kind)).toEqual([
+  it('make no schedule for never', () => {
+    expect(backupObjects(backups({}), target, credentials).map(({ kind }) => kind)).toEqual([
+      'Secret',
       'BackupStorageLocation',
     ]);
   });

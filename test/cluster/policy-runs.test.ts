@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { type PolicyOutcome, type PolicyTask, runPolicyPass } from '../../src/cluster/policy-runs.ts';
 import { readConformanceResult } from '../../src/cluster/policies-results.ts';
-import { PoliciesSchema } from '../../src/contract/policies.ts';
 import type { KubeClient, KubeObject } from '../../src/kube/client.ts';
 import type { PodAccess } from '../../src/simulator/kubernetes/api/core.ts';
 import { startApiDouble } from '../support/api-server.ts';
@@ -19,7 +18,6 @@ function task(policy: PolicyTask['policy']): PolicyTask {
       { name: 'w-1', role: 'worker' },
       { name: 'w-2', role: 'worker' },
     ],
-    backups: PoliciesSchema.parse({}).backups,
   };
 }
 

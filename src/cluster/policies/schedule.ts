@@ -1,5 +1,5 @@
 /**
- * When a policy runs next: its cron expression in the site's local time, counted from its last run (or from the
+ * When a policy runs next: its cron expression in the site's local time (backups: UTC), counted from its last run (or from the
  * time the cluster became Running), plus runs that the user asks for. A run that was missed while the gateway
  * was down is made up once, not once per missed time.
  */
@@ -15,12 +15,20 @@ export const POLICY_NAMES = [
   'conformance',
   'backup',
   'etcd-snapshot',
+  'restore',
 ] as const;
 export type PolicyName = (typeof POLICY_NAMES)[number];
 
 export function isPolicyName(text: string): text is PolicyName {
   return (POLICY_NAMES as readonly string[]).includes(text);
 }
+
+export function savesWorkloads({ backups }: Policies): boolean {
+  return backups.workloads && backups.target !== undefined;
+}
+
+/** Velero knows no time zone but UTC, and both kinds of backup share one schedule. */
+const IN_UTC: ReadonlySet<PolicyName> = new Set(['backup', 'etcd-snapshot']);
 
 export function scheduleOf(policies: Policies, name: PolicyName): string {
   switch (name) {
@@ -31,9 +39,11 @@ export function scheduleOf(policies: Policies, name: PolicyName): string {
     case 'conformance':
       return policies.scans[name];
     case 'backup':
-      return policies.backups.schedule;
+      return savesWorkloads(policies) ? policies.backups.schedule : 'never';
     case 'etcd-snapshot':
       return policies.backups.etcdSnapshots ? policies.backups.schedule : 'never';
+    case 'restore':
+      return 'never';
   }
 }
 
@@ -49,7 +59,9 @@ export function nextRun(
     record.policies[name]?.lastRunAt ?? (record.stage.kind === 'running' ? record.stage.since : undefined);
   if (since === undefined) return undefined;
   try {
-    return new Cron(schedule, { paused: true }).nextRun(new Date(since))?.getTime();
+    return new Cron(schedule, { paused: true, ...(IN_UTC.has(name) ? { timezone: 'UTC' } : {}) })
+      .nextRun(new Date(since))
+      ?.getTime();
   } catch {
     return undefined; // refused where the document was accepted; here it must not stop anything else
   }

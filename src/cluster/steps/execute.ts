@@ -3,6 +3,7 @@
  * idempotent; each may be cut off at any await and run again from the start.
  */
 import type { StepContext, StepOutcome } from '../context.ts';
+import { setUpBackups } from '../policies/backup-setup.ts';
 import { runPolicy } from '../policies/run.ts';
 import { publishEndpoint, releaseEndpoint, reportEndpoint, reserveEndpoint } from '../endpoint.ts';
 import type { Step, StepKind } from '../steps.ts';
@@ -44,6 +45,7 @@ const EXECUTORS: { readonly [K in StepKind]: Executor<Extract<Step, { kind: K }>
   'check-certificates': (_step, context, signal) => checkCertificates(context, signal),
   'report-endpoint': (_step, context) => reportEndpoint(context),
   'run-policy': runPolicy,
+  'set-up-backups': setUpBackups,
   'acknowledge-action': acknowledgeAction,
   settle: (_step, context) => settle(context),
   allocate,

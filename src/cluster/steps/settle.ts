@@ -70,6 +70,19 @@ export function act(record: ClusterRecord, action: Action, now: number): Cluster
           },
         },
       };
+    case 'restore-backup':
+      return {
+        ...record,
+        policies: {
+          ...record.policies,
+          restore: {
+            ...(record.policies['restore'] ?? { summary: {} }),
+            state: 'waiting',
+            requestedAt: now,
+            restore: { backup: action.backup, namespaces: action.namespaces },
+          },
+        },
+      };
     case 'rotate-certificates':
       return { ...record, rotateRequestedAt: now };
     default:

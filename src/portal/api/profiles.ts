@@ -1,6 +1,7 @@
 /** Cluster profiles. */
 import { z } from 'zod';
-import { ProfileSchema } from '../../contract/profile.ts';
+import { SHIPPED_PACKS } from '../../contract/packs/shipped.ts';
+import { PackSchema, ProfileSchema } from '../../contract/profile.ts';
 import type { Portal } from '../portal.ts';
 import { changeProfile, createProfile, findProfile, listProfiles, removeProfile } from '../profiles.ts';
 import { type App, IdParams, listOf, PROBLEMS } from './app.ts';
@@ -23,6 +24,18 @@ export function profileRoutes(app: App, portal: Portal): void {
     async () => ({
       items: await listProfiles(portal),
     }),
+  );
+
+  app.get(
+    '/packs',
+    {
+      schema: {
+        tags,
+        summary: 'Packs that come with the portal, to build profiles from',
+        response: { 200: listOf(PackSchema), ...PROBLEMS },
+      },
+    },
+    async () => ({ items: [...SHIPPED_PACKS] }),
   );
 
   app.get(

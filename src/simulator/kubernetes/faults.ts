@@ -11,6 +11,8 @@ export const KUBERNETES_FAULTS = {
   'certificates-expire': 'the leaf certificates that kubeadm makes on a node end in 20 days',
   'renewal-fails': 'kubeadm certs renew on a node ends with an error',
   'slow-etcd': 'a write takes two seconds longer',
+  'backup-partially-fails': 'Velero cannot copy a volume: the backup ends PartiallyFailed',
+  'backup-target-away': 'Velero cannot reach the bucket: its location is Unavailable',
 } as const;
 
 export type KubernetesFault = keyof typeof KUBERNETES_FAULTS;

@@ -16,7 +16,9 @@ import { runJobs } from './jobs.ts';
 import { finishNamespaces, provideNamespaceDefaults } from './namespaces.ts';
 import { watchNodes } from './nodes.ts';
 import { schedulePods } from './scheduler.ts';
+import { runOperators } from './operators.ts';
 import { tendTokens } from './tokens.ts';
+import { runVelero } from './velero.ts';
 import { runDaemonSets, runDeployments, runReplicaSets, runStatefulSets } from './workloads.ts';
 
 /** Milliseconds of hardware time between looks without a change. */
@@ -43,6 +45,8 @@ const CONTROLLERS: readonly Controller[] = [
   runDaemonSets,
   runStatefulSets,
   runJobs,
+  runOperators,
+  runVelero,
   schedulePods,
   updateBudgets,
   fillEndpoints,

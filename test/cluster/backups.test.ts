@@ -1,0 +1,199 @@
+/** Backups and restores on the simulator, whose Velero carries them out: set up early, reported, taken away. */
+import { describe, expect, it } from 'vitest';
+import type { ClusterDocument, ClusterStatus } from '../../src/contract/cluster.ts';
+import { backupTargetContext, type Policies } from '../../src/contract/policies.ts';
+import { VELERO_PACK } from '../../src/contract/packs/velero.ts';
+import { AddonPackSchema } from '../../src/contract/profile.ts';
+import { R } from '../../src/simulator/kubernetes/api/resources.ts';
+import { document as wanted } from '../support/engine.ts';
+import { clusterSpec, resolvedProfile } from '../support/node-input.ts';
+import { SimulatedSite } from '../support/simulated-site.ts';
+
+const placement = { resourcePool: 'kubernetes' };
+const SECRET = 'only-inside-the-cluster';
+const TARGET = {
+  url: 'https://s3.site:9000',
+  bucket: 'backups',
+  prefix: 'demo',
+  region: 'eu-1',
+  sealedCredentials: 'box',
+};
+const YEARLY = '0 0 1 1 *';
+
+type Action = ClusterDocument['actions'][number];
+
+function document(backups: Partial<Policies['backups']>, actions: Action[] = [], velero = true) {
+  return wanted({
+    spec: clusterSpec({
+      pools: [
+        { role: 'control-plane', name: 'cp', size: 1, placement },
+        { role: 'worker', name: 'workers', size: 1, placement },
+      ],
+      policies: { backups },
+    }),
+    profile: resolvedProfile({ addons: velero ? [AddonPackSchema.parse(VELERO_PACK)] : [] }),
+    actions,
+  });
+}
+
+const result = (status: ClusterStatus, policy = 'backup') =>
+  status.policies.find((entry) => entry.policy === policy);
+
+async function start(faults: string[] = []) {
+  const opened: string[] = [];
+  const snapshots = {
+    directory: '/nowhere',
+    open: (sealed: string, context: string) => {
+      opened.push(`${sealed} ${context}`);
+      return JSON.stringify({ accessKeyId: 'AKID', secretAccessKey: SECRET });
+    },
+  };
+  const site = await SimulatedSite.start({ speed: 200, snapshots, faults });
+  const store = () => site.kubernetes.inside()[0]?.core.store;
+  const velero = (plural: string, name = 'pcg') => store()?.get(`velero.io/${plural}`, 'velero', name);
+  const ended = (policy: string) =>
+    site.until(`${policy} ended`, (status) => {
+      const entry = result(status, policy);
+      return entry?.lastRunAt !== undefined && ['succeeded', 'failed'].includes(entry.state);
+    });
+  return { site, opened, store, velero, ended, [Symbol.asyncDispose]: () => site[Symbol.asyncDispose]() };
+}
+
+describe('backups', () => {
+  it('are set up before the first is due, told again when they change, and taken away', {
+    timeout: 120_000,
+  }, async () => {
+    await using s = await start();
+    await s.site.want(document({ schedule: YEARLY, target: TARGET, etcdSnapshots: false }));
+    await s.site.until('set up', () => s.velero('schedules')?.status?.phase === 'Enabled');
+    const status = await s.site.until('reported', (now) => result(now)?.nextRunAt !== undefined);
+    expect(result(status)).toMatchObject({ nextRunAt: expect.stringMatching(/-01-01T00:00:00\.000Z$/) });
+    expect(s.velero('backupstoragelocations')).toMatchObject({ status: { phase: 'Available' } });
+    expect(s.opened[0]).toBe(`box ${backupTargetContext(TARGET)}`);
+    const secret = s.store()?.get(R.secrets, 'velero', 'pcg-backup-target');
+    expect(Buffer.from(secret?.data.cloud, 'base64').toString()).toContain(SECRET);
+
+    await s.site.want(
+      document({ schedule: '0 3 * * *', ttlHours: 24, target: TARGET, etcdSnapshots: false }),
+    );
+    await s.site.until('changed', () => s.velero('schedules')?.spec.schedule === '0 3 * * *');
+    expect(s.velero('schedules')?.spec.template.ttl).toBe('24h0m0s');
+
+    await s.site.want(document({ target: TARGET, etcdSnapshots: false }));
+    await s.site.until('unscheduled', () => s.velero('schedules') === undefined);
+    expect(s.velero('backupstoragelocations')).toBeDefined();
+
+    await s.site.want(document({}));
+    await s.site.until('taken away', () => s.velero('backupstoragelocations') === undefined);
+    expect(s.store()?.get(R.secrets, 'velero', 'pcg-backup-target')).toBeUndefined();
+    await s.site.until('forgotten', (now) => result(now) === undefined);
+
+    // Nothing that leaves the gateway, and nothing that it keeps, holds the secret.
+    const told = [await s.site.outbox.recentEvents({}, 500), s.site.engine.status('cl-demo')];
+    expect(JSON.stringify(told)).not.toContain(SECRET);
+    expect(JSON.stringify(await s.site.records.list('clusters'))).not.toContain(SECRET);
+  });
+
+  it('say what is missing while the cluster has no Velero', { timeout: 60_000 }, async () => {
+    await using s = await start();
+    await s.site.want(document({ schedule: YEARLY, target: TARGET }, [], false));
+    const status = await s.site.until('said', (now) => result(now)?.error !== undefined);
+    expect(result(status)?.error).toMatchObject({
+      code: 'ADDON_NOT_READY',
+      fix: expect.stringContaining('Velero pack'),
+    });
+    expect(status.phase).toBe('Running');
+    expect(s.opened).toEqual([]);
+    await s.site.want(document({ schedule: YEARLY, target: TARGET }));
+    await s.site.until('set up', () => s.velero('schedules')?.status?.phase === 'Enabled');
+    await s.site.until('well', (now) => result(now)?.error === undefined);
+  });
+
+  it('wait for a bucket that cannot be reached', { timeout: 60_000 }, async () => {
+    await using s = await start(['backup-target-away:3']);
+    await s.site.want(document({ schedule: YEARLY, target: TARGET }));
+    const status = await s.site.until(
+      'said',
+      (now) => result(now)?.error !== undefined && now.phase === 'Running',
+    );
+    expect(result(status)?.error?.code).toMatch(/ADDON_NOT_READY|BACKUP_TARGET_FAILED/);
+    await s.site.until('reached', (now) => result(now)?.error === undefined && result(now) !== undefined);
+  });
+
+  it('are made on request and bring back what was lost, also when the gateway is killed in between', {
+    timeout: 120_000,
+  }, async () => {
+    await using s = await start();
+    await s.site.want(document({ target: TARGET }));
+    await s.site.until('set up', () => s.velero('backupstoragelocations')?.status?.phase === 'Available');
+    const core = () => s.site.kubernetes.inside()[0]?.core;
+    core()?.ensure(R.configmaps, {
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { name: 'precious', namespace: 'default' },
+      data: { a: 'b' },
+    });
+    const run: Action = { id: 'ac-backup', kind: 'run-policy', policy: 'backup' };
+    await s.site.want(document({ target: TARGET }, [run]));
+    await s.site.until('begun', () => (s.store()?.list('velero.io/backups').length ?? 0) === 1);
+    s.site.crash();
+    const saved = result(await s.ended('backup'));
+    expect(saved).toMatchObject({ state: 'succeeded', summary: { phase: 'Completed', errors: 0 } });
+    expect(s.store()?.list('velero.io/backups')).toHaveLength(1);
+    const name = String(saved?.summary['backup']);
+    expect(saved?.summary['backups']).toEqual([
+      { name, phase: 'Completed', completedAt: expect.stringMatching(/Z$/) },
+    ]);
+
+    s.store()?.delete(R.configmaps, 'default', 'precious');
+    const restore: Action = {
+      id: 'ac-restore',
+      kind: 'restore-backup',
+      backup: name,
+      namespaces: ['default'],
+    };
+    await s.site.want(document({ target: TARGET }, [run, restore]));
+    await s.site.until('begun', () => (s.store()?.list('velero.io/restores').length ?? 0) === 1);
+    s.site.crash();
+    const back = result(await s.ended('restore'), 'restore');
+    expect(back).toMatchObject({ state: 'succeeded', summary: { phase: 'Completed', from: name } });
+    expect(s.store()?.list('velero.io/restores')).toHaveLength(1);
+    expect(s.store()?.get(R.configmaps, 'default', 'precious')?.data).toEqual({ a: 'b' });
+  });
+
+  it('and restores that fail say so', { timeout: 120_000 }, async () => {
+    await using s = await start(['backup-partially-fails:1']);
+    await s.site.want(document({ target: TARGET }));
+    await s.site.until('set up', () => s.velero('backupstoragelocations')?.status?.phase === 'Available');
+    const run: Action = { id: 'ac-backup', kind: 'run-policy', policy: 'backup' };
+    const restore: Action = {
+      id: 'ac-restore',
+      kind: 'restore-backup',
+      backup: 'no-such-backup',
+      namespaces: [],
+    };
+    await s.site.want(document({ target: TARGET }, [run, restore]));
+    expect(result(await s.ended('backup'))).toMatchObject({
+      state: 'failed',
+      error: { code: 'BACKUP_FAILED', message: expect.stringContaining('PartiallyFailed') },
+    });
+    expect(result(await s.ended('restore'), 'restore')).toMatchObject({
+      state: 'failed',
+      error: { code: 'NOT_FOUND', field: 'backup' },
+    });
+    expect(s.site.engine.status('cl-demo')?.phase).toBe('Running');
+  });
+
+  it('of the schedule are made by Velero and reported once', { timeout: 180_000 }, async () => {
+    await using s = await start();
+    await s.site.want(document({ schedule: '* * * * *', target: TARGET, etcdSnapshots: false }));
+    const first = await s.site.until('reported', (now) => result(now)?.lastRunAt !== undefined, {
+      withinMs: 120_000,
+    });
+    const name = String(result(first)?.summary['backup']);
+    expect(name).toMatch(/^pcg-\d{14}$/);
+    expect(result(first)).toMatchObject({ state: 'succeeded', summary: { phase: 'Completed' } });
+    const mine = s.store()?.list('velero.io/backups') ?? [];
+    expect(mine.every(({ metadata }) => metadata.labels?.['velero.io/schedule-name'] === 'pcg')).toBe(true);
+  });
+});
