@@ -182,6 +182,8 @@ export interface ClusterRecord {
   readonly packs: Readonly<Record<string, PackRecord>>;
   /** Failed machines replaced since provisioning began or since the last `retry`. */
   readonly replacements: number;
+  /** The last `retry`: machines whose installation began before it are not counted any more. */
+  readonly retriedAt?: number;
   /** Ids of one-off actions that were acted on, newest last. */
   readonly actions: readonly string[];
   readonly rollout?: RolloutRecord;

@@ -220,7 +220,9 @@ export class ClusterRun {
       return { kind: 'wait', ms: timings.restMs };
     }
     const now = clock.monotonic();
-    const soonest = Math.min(...[...this.#rests.values()].map((rest) => rest.until - now), timings.activeMs);
+    // A rest that is over waits for no clock: its step starts when something rings, or is never planned again.
+    const rests = [...this.#rests.values()].map((rest) => rest.until - now).filter((left) => left > 0);
+    const soonest = Math.min(...rests, timings.activeMs);
     return {
       kind: 'wait',
       ms: resting ? timings.restMs : Math.max(0, Math.min(soonest, this.#probeMs())),

@@ -6,7 +6,6 @@ import { R } from '../../src/simulator/kubernetes/api/resources.ts';
 import { document, EngineHarness } from '../support/engine.ts';
 import { FakeSite } from '../support/fake-site.ts';
 import { clusterSpec } from '../support/node-input.ts';
-import { shiftedClock } from '../support/shifted-clock.ts';
 import { SimulatedSite } from '../support/simulated-site.ts';
 
 const DAY = 24 * 60 * 60 * 1000;
@@ -20,9 +19,9 @@ const daysLeft = (status: ClusterStatus) =>
 
 describe('as time goes by', () => {
   it('certificates are renewed two months ahead, warned of one month ahead, and said to be over', async () => {
-    const clock = shiftedClock();
     const site = new FakeSite(8);
-    await using harness = new EngineHarness(site, { certificateCheckMs: 100 }, undefined, clock);
+    const { clock } = site;
+    await using harness = new EngineHarness(site, { certificateCheckMs: 100 });
     const start = clock.now();
     site.certificateEnd = start + 365 * DAY;
     await harness.want(document());
@@ -38,7 +37,7 @@ describe('as time goes by', () => {
     };
     const first = await admin();
 
-    clock.move(304 * DAY);
+    clock.jump(304 * DAY);
     await harness.until('looked at again', ({ observedAt }) => Date.parse(observedAt) > start + 304 * DAY);
     // The gateway's own certificate would have ended long ago.
     const second = await admin();
@@ -46,7 +45,7 @@ describe('as time goes by', () => {
     expect(second.validToDate.getTime()).toBeGreaterThan(clock.now() + 40 * DAY);
     expect(jobs()).toEqual([]);
 
-    clock.move(2 * DAY);
+    clock.jump(2 * DAY);
     const end = performance.now() + 10_000;
     while (jobs().length === 0 && performance.now() < end) await new Promise((go) => setTimeout(go, 10));
     expect(jobs()).toHaveLength(1);
@@ -55,7 +54,7 @@ describe('as time goes by', () => {
       (await harness.outbox.recentEvents({}, 500)).filter(({ reason }) => reason === 'CertificatesExpiring');
     expect(await warnings()).toEqual([]);
 
-    clock.move(30 * DAY);
+    clock.jump(30 * DAY);
     const expiring = await harness.until('warned', (status) => valid(status)?.reason === 'Expiring');
     expect(valid(expiring)).toMatchObject({
       status: 'True',
@@ -65,7 +64,7 @@ describe('as time goes by', () => {
     expect(warning).toMatchObject({ severity: 'warning', error: { code: 'CERTIFICATES_EXPIRING' } });
     expect(more).toEqual([]);
 
-    clock.move(31 * DAY);
+    clock.jump(31 * DAY);
     const over = await harness.until('over', (status) => valid(status)?.status === 'False');
     expect(valid(over)?.reason).toBe('Failed');
     expect(site.violations).toEqual([]);

@@ -79,7 +79,7 @@ describe('upgrading', () => {
     const preview = await harness.until('preview', (status) => status.rollout?.state === 'preview');
     expect(preview.rollout?.steps).toHaveLength(5);
     expect(preview.rollout?.steps[0]?.reason).toBe('Kubernetes v1.36.1 -> v1.37.0');
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await harness.pause(100);
     expect(harness.engine.status('cl-demo')?.nodes.map((node) => node.name)).toEqual(before);
   });
 
@@ -186,7 +186,7 @@ describe('upgrading', () => {
     await harness.want(wanted);
     await approve(harness, wanted);
     for (let crash = 0; crash < 12; crash += 1) {
-      await new Promise((resolve) => setTimeout(resolve, 20 + ((crash * 37) % 80)));
+      await harness.pause(20 + ((crash * 37) % 80));
       harness.crash();
     }
     await harness.until(

@@ -1,5 +1,5 @@
 /** The life of a cluster on a fake site: create, delete, abort, crashes, failures. */
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { COLLECTIONS } from '../../src/store/records.ts';
 import { document, EngineHarness } from '../support/engine.ts';
 import { FakeSite } from '../support/fake-site.ts';
@@ -8,8 +8,6 @@ import { clusterSpec } from '../support/node-input.ts';
 const DELETE = { kind: 'delete', requestedAt: '2026-01-01T00:00:00Z', reason: 'delete' } as const;
 const ABORT = { kind: 'delete', requestedAt: '2026-01-01T00:00:00Z', reason: 'abort' } as const;
 const FORCE = { kind: 'force-delete', requestedAt: '2026-01-01T00:00:00Z' } as const;
-
-const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
 /** Deterministic draws, so that a failing run can be repeated. */
 function seeded(seed: number): () => number {
@@ -99,7 +97,7 @@ describe('create and delete', () => {
       tries < 400 && (await harness.records.list(COLLECTIONS.clusters)).length > 0;
       tries += 1
     )
-      await pause(5);
+      await harness.pause(5);
     expect(await harness.records.list(COLLECTIONS.clusters)).toEqual([]);
   });
 
@@ -109,7 +107,7 @@ describe('create and delete', () => {
     await harness.want(document());
     await harness.phase('Running');
     await harness.records.put(COLLECTIONS.documents, 'cluster/cl-demo', { generation: 2, spec: null });
-    await pause(200);
+    await harness.pause(200);
     expect(site.owned()).toHaveLength(6);
     expect(site.calls.get('release') ?? 0).toBe(0);
   });
@@ -172,7 +170,7 @@ describe('the site cannot serve', () => {
       (status) => status.nodes.filter((node) => node.systemId).length >= 3,
     );
     down = true;
-    await pause(150);
+    await harness.pause(150);
     down = false;
     await harness.phase('Running');
     expect(site.violations).toEqual([]);
@@ -186,7 +184,7 @@ describe('abort and force delete', () => {
       const site = new FakeSite(8);
       await using harness = new EngineHarness(site);
       await harness.want(document());
-      await pause(ms);
+      await harness.pause(ms);
       await harness.want(document({ intent: ABORT }));
       await harness.phase('Deleted');
       expectNothingLeft(site);
@@ -216,7 +214,7 @@ describe('abort and force delete', () => {
     await harness.phase('Running');
     await harness.want(document({ intent: DELETE }));
     await harness.until('only one machine left', () => site.owned().length === 1);
-    await pause(50);
+    await harness.pause(50);
     expect(harness.engine.status('cl-demo')?.phase).toBe('Deleting');
     silent = false;
     await harness.phase('Deleted');
@@ -313,7 +311,7 @@ describe('machines fail', () => {
       details: { cause: { code: 'DEPLOY_FAILED' } },
     });
     const before = site.owned().length;
-    await pause(100);
+    await harness.pause(100);
     expect(site.owned().length).toBeLessThanOrEqual(before);
     expect(site.owned().length).toBeGreaterThan(0);
     broken = false;
@@ -323,6 +321,46 @@ describe('machines fail', () => {
     await harness.phase('Running');
     await harness.until('nothing more than needed', () => site.owned().length === 6);
     expect(site.violations).toEqual([]);
+  });
+
+  it('does not count after a retry what was being installed before it', async () => {
+    const site = new FakeSite(12);
+    const slow = new Set(['m0003', 'm0004', 'm0005', 'm0006']);
+    const failing = new Set(['m0001', 'm0002']);
+    site.faults.deployFails = (id) => failing.has(id);
+    site.faults.deployStuck = (id) => slow.has(id);
+    await using harness = new EngineHarness(site, { deployDeadlineMs: 600_000 });
+    const spec = clusterSpec({ policies: { remediation: { maxReplacements: 1 } } });
+    await harness.want(document({ spec }));
+    const installing = () => [...slow].every((id) => site.boxes.get(id)?.machine.status === 'deploying');
+    await harness.until('stopped', ({ phase }) => phase === 'Failed' && installing());
+    for (const { systemId } of await harness.engine.quarantine.list())
+      await harness.engine.quarantine.remove('ca-one', systemId);
+    failing.clear();
+    await harness.want(document({ spec, actions: [{ id: 'ac-retry', kind: 'retry' }] }));
+    await harness.until('going on', ({ phase }) => phase !== 'Failed');
+    for (const id of slow) site.failDeployment(id);
+    await harness.phase('Running');
+    expect(site.violations).toEqual([]);
+    const events = await harness.outbox.recentEvents({ cluster: 'cl-demo' }, 500);
+    expect(events.filter(({ reason }) => reason === 'TooManyFailedMachines')).toHaveLength(1);
+    expect(events.filter(({ reason }) => reason === 'MachineFailed')).toHaveLength(6);
+  });
+
+  it('looks no more often while it waits because a wait of somebody who left has ended', async () => {
+    const site = new FakeSite(8);
+    site.faults.deployFails = (id) => id === 'm0001';
+    site.faults.deployStuck = (id) => id !== 'm0001';
+    const slow = { activeMs: 1_000, kubeProbeMs: 1_000, kubeBootProbeMs: 1_000 };
+    await using harness = new EngineHarness(site, { ...slow, deployDeadlineMs: 600_000 });
+    await harness.want(document());
+    // The observer sees that m0001 is Ready before the release asks again: that step is never planned any more.
+    const replaced = () => site.boxes.get('m0001')?.machine.status === 'ready';
+    await harness.until('six others install', ({ nodes }) => replaced() && nodes.length === 6);
+    await harness.pause(2 * slow.activeMs);
+    const looks = vi.spyOn(harness.records, 'get');
+    await harness.pause(5 * slow.activeMs);
+    expect(looks.mock.calls.length).toBeLessThan(20);
   });
 
   it('chooses another machine for init when the first one fails, with the same CA', async () => {
@@ -349,7 +387,7 @@ describe('kill -9', () => {
       await using harness = new EngineHarness(site);
       await harness.want(document());
       for (let crash = 0; crash < 12; crash += 1) {
-        await pause(random() * 60);
+        await harness.pause(random() * 60);
         harness.crash();
       }
       const running = await harness.phase('Running');
@@ -358,7 +396,7 @@ describe('kill -9', () => {
 
       await harness.want(document({ intent: DELETE }));
       for (let crash = 0; crash < 6; crash += 1) {
-        await pause(random() * 12);
+        await harness.pause(random() * 12);
         harness.crash();
       }
       await harness.phase('Deleted');
@@ -372,11 +410,11 @@ describe('kill -9', () => {
     site.faults.loseAllocateReply = () => random() < 0.3;
     await using harness = new EngineHarness(site);
     await harness.want(document());
-    await pause(random() * 120);
+    await harness.pause(random() * 120);
     harness.crash();
     await harness.want(document({ intent: ABORT }));
     for (let crash = 0; crash < 6; crash += 1) {
-      await pause(random() * 15);
+      await harness.pause(random() * 15);
       harness.crash();
     }
     await harness.phase('Deleted');
@@ -388,7 +426,7 @@ describe('kill -9', () => {
     await using harness = new EngineHarness(site);
     await harness.want(document());
     for (let crash = 0; crash < 8; crash += 1) {
-      await pause(25);
+      await harness.pause(25);
       harness.crash();
     }
     await harness.phase('Running');

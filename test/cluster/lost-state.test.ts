@@ -23,7 +23,7 @@ describe('records that were lost', () => {
     const failed = await harness.phase('Failed');
     expect(failed.error).toMatchObject({ code: 'CLUSTER_STATE_LOST', userFixable: true, retryable: false });
     expect(failed.error?.details?.['machines']).toHaveLength(6);
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    await harness.pause(300);
     expect(site.owned().sort()).toEqual(before);
     expect([...site.reserved.keys()]).toEqual(addresses);
     const orphans = await harness.engine.orphans('ca-one', AbortSignal.timeout(5000));
@@ -73,7 +73,7 @@ describe('records that were lost', () => {
     const stored = await harness.records.get<Record<string, unknown>>(COLLECTIONS.clusters, 'cl-demo');
     const { initializedAt: _initialized, ...rest } = stored?.value ?? {};
     harness.crash();
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await harness.pause(50);
     await using restored = new EngineHarness(site);
     await restored.records.put(COLLECTIONS.clusters, 'cl-demo', {
       ...rest,

@@ -1,5 +1,4 @@
-/** An engine on a fake site, with records that survive it: abandon one, start the next, as kill -9 does. */
-import { type Clock, systemClock } from '../../src/base/clock.ts';
+/** An engine on a fake site, in its time, with records that survive it: abandon one, start the next, as kill -9 does. */
 import { silentLog } from '../../src/base/log.ts';
 import { type ClusterEngine, createClusterEngine } from '../../src/cluster/engine.ts';
 import { DEFAULT_TIMINGS, scaleTimings } from '../../src/cluster/timings.ts';
@@ -39,7 +38,7 @@ export function document(changes: Partial<ClusterDocument> = {}): ClusterDocumen
 export class EngineHarness implements AsyncDisposable {
   readonly site: FakeSite;
   readonly records: Records = memoryRecords();
-  readonly outbox: Outbox = memoryOutbox();
+  readonly outbox: Outbox;
   readonly timings: Timings;
   engine!: ClusterEngine;
   #stop = new AbortController();
@@ -47,16 +46,14 @@ export class EngineHarness implements AsyncDisposable {
   #generation = 0;
 
   readonly queue: (clusterId: string) => ClusterStatus['queue'];
-  readonly #clock: Clock;
 
   constructor(
     site: FakeSite,
     timings: Partial<Timings> = {},
     queue: (clusterId: string) => ClusterStatus['queue'] = () => undefined,
-    clock: Clock = systemClock,
   ) {
-    this.#clock = clock;
     this.site = site;
+    this.outbox = memoryOutbox(site.clock);
     this.queue = queue;
     this.timings = { ...FAST_TIMINGS, ...timings };
     this.start();
@@ -68,14 +65,14 @@ export class EngineHarness implements AsyncDisposable {
     const maas = this.site.client();
     const observer = createMaasObserver({
       client: maas,
-      clock: this.#clock,
+      clock: this.site.clock,
       log: silentLog,
       intervals: { activeMs: 8, idleMs: 30, fullMs: 100 },
     });
     this.engine = createClusterEngine({
       records: fenced(this.records, signal),
       outbox: fencedOutbox(this.outbox, signal),
-      clock: this.#clock,
+      clock: this.site.clock,
       log: silentLog,
       gatewayId: 'gw-one',
       accounts: { client: () => ({ maas, observer }) },
@@ -96,6 +93,11 @@ export class EngineHarness implements AsyncDisposable {
     this.start();
   }
 
+  /** In the time of the site. */
+  async pause(ms: number): Promise<void> {
+    await this.site.clock.sleep(ms);
+  }
+
   async want(wanted: ClusterDocument): Promise<void> {
     this.#generation += 1;
     await this.records.put(COLLECTIONS.documents, `cluster/${wanted.id}`, {
@@ -109,15 +111,16 @@ export class EngineHarness implements AsyncDisposable {
     test: (status: ClusterStatus) => boolean,
     { cluster = 'cl-demo', withinMs = 20_000 } = {},
   ): Promise<ClusterStatus> {
-    const end = performance.now() + withinMs;
+    const { clock } = this.site;
+    const end = clock.monotonic() + withinMs;
     for (;;) {
       const status = this.engine.status(cluster);
       if (status && test(status)) return status;
-      if (performance.now() > end)
+      if (clock.monotonic() > end)
         throw new Error(
           `not ${what} within ${withinMs} ms: ${JSON.stringify(summary(status), undefined, 1)}`,
         );
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      await clock.sleep(5);
     }
   }
 

@@ -18,6 +18,7 @@ import type {
   Machine,
 } from '../../src/maas/client.ts';
 import { readCloudConfig } from './node-input.ts';
+import { SteadyClock } from './steady-clock.ts';
 
 export interface FakeTimes {
   readonly callMs: number;
@@ -50,8 +51,6 @@ interface Box {
   /** Ends whatever the machine does now. */
   life: number;
 }
-
-const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
 export function fakeMachine(index: number, changes: Partial<Machine> = {}): Machine {
   const ip = `10.20.0.${10 + index}`;
@@ -102,6 +101,8 @@ const STATUS_NAMES: Partial<Record<MaasMachineStatus, string>> = {
 };
 
 export class FakeSite {
+  /** Of the site and of every engine on it. */
+  readonly clock = new SteadyClock();
   readonly boxes = new Map<string, Box>();
   readonly reserved = new Map<string, string>();
   readonly dns = new Map<number, { id: number; fqdn: string; addresses: readonly string[] }>();
@@ -114,7 +115,7 @@ export class FakeSite {
   /** Addresses at which a host answers that MAAS does not know. */
   readonly answering = new Set<string>();
   /** What every server shows. */
-  certificateEnd = Date.now() + 365 * 24 * 3600 * 1000;
+  certificateEnd = this.clock.now() + 365 * 24 * 3600 * 1000;
   readonly user = 'gateway';
   readonly #times: FakeTimes;
 
@@ -140,6 +141,11 @@ export class FakeSite {
     const box = this.#box(systemId);
     const status = changes.status ?? box.machine.status;
     box.machine = { ...box.machine, ...changes, statusName: STATUS_NAMES[status] ?? status };
+  }
+
+  failDeployment(systemId: string): void {
+    this.set(systemId, { status: 'failed_deployment', errorDescription: 'curtin failed' });
+    this.#event(systemId, 'Node installation failure', 'curtin failed', 'ERROR');
   }
 
   /** Somebody else releases the machine by hand and takes it. */
@@ -181,15 +187,14 @@ export class FakeSite {
     this.set(systemId, { status: 'deploying', powerState: 'on' });
     if (this.faults.deployStuck?.(systemId)) return;
     void (async () => {
-      await pause(this.#times.deployMs);
+      await this.clock.sleep(this.#times.deployMs);
       if (box.life !== life) return;
       if (this.faults.deployFails?.(systemId)) {
-        this.set(systemId, { status: 'failed_deployment', errorDescription: 'curtin failed' });
-        this.#event(systemId, 'Node installation failure', 'curtin failed', 'ERROR');
+        this.failDeployment(systemId);
         return;
       }
       this.set(systemId, { status: 'deployed' });
-      await pause(this.#times.bootMs);
+      await this.clock.sleep(this.#times.bootMs);
       if (box.life !== life) return;
       if (this.faults.bootstrapFails?.(systemId)) {
         this.#event(systemId, 'Node post-installation failure', "'cloudinit' running modules-final", 'ERROR');
@@ -218,7 +223,7 @@ export class FakeSite {
       const api = new FakeApi(host);
       this.apis.set(host, api);
       api.start(machine, true, version);
-      await pause(this.#times.bootMs);
+      await this.clock.sleep(this.#times.bootMs);
       if (box.life === life) api.configured = true;
       return;
     }
@@ -236,14 +241,14 @@ export class FakeSite {
         if (control) {
           if (api.joining) this.violations.push(`two control-plane nodes join at once: ${machine.hostname}`);
           api.joining = true;
-          await pause(this.#times.bootMs);
+          await this.clock.sleep(this.#times.bootMs);
           api.joining = false;
           if (box.life !== life) return;
         }
         api.start(machine, control, version);
         return;
       }
-      await pause(3);
+      await this.clock.sleep(3);
     }
   }
 
@@ -253,7 +258,7 @@ export class FakeSite {
       const jitter = name === 'allocate' ? Math.random() * this.#times.allocateJitterMs : 0;
       signal.throwIfAborted();
       // A request that has left cannot be called back: MAAS carries it out although nobody listens any more.
-      await pause(this.#times.callMs + jitter);
+      await this.clock.sleep(this.#times.callMs + jitter);
       if (this.faults.maasDown?.()) throw new PcgError('MAAS_UNREACHABLE', 'MAAS is down');
     };
     const site = this;
@@ -326,9 +331,11 @@ export class FakeSite {
           box.agentName = '';
           site.#halt(box.machine);
           site.set(systemId, { status: 'releasing' });
-          void pause(site.#times.releaseMs).then(() =>
-            site.set(systemId, { status: 'ready', owner: undefined, annotations: {}, powerState: 'off' }),
-          );
+          void site.clock
+            .sleep(site.#times.releaseMs)
+            .then(() =>
+              site.set(systemId, { status: 'ready', owner: undefined, annotations: {}, powerState: 'off' }),
+            );
           return acted(box);
         },
         async abort(systemId, _comment, signal) {
@@ -544,7 +551,7 @@ class FakeKubeClient implements KubeClient {
   }
 
   async #api(signal: AbortSignal): Promise<FakeApi> {
-    await pause(1);
+    await this.#site.clock.sleep(1);
     signal.throwIfAborted();
     const host = new URL(this.target.server).hostname;
     const api = [...this.#site.apis.values()].find((candidate) => candidate.serves(host));

@@ -108,8 +108,9 @@ function decide(
     tasks: { ...current.tasks, [task]: failTask(current.tasks[task], now, cause) },
   });
   const blameless = cause.details?.['waitedForTurn'] === true;
+  const excused = limit > 0 && isOfEarlierTry(record, node);
   // A joiner that waited in vain takes another turn with whatever machine; the control plane's own limit bounds it.
-  if (record.replacements < limit || (blameless && record.problem === undefined)) {
+  if (record.replacements < limit || excused || (blameless && record.problem === undefined)) {
     const reason = REASONS[cause.code] ?? 'failed';
     return {
       ...withNode(record, node.name, (current) => ({
@@ -117,7 +118,7 @@ function decide(
         init: current.init && record.initializedAt !== undefined,
         intent: { kind: 'remove', reason, since: now },
       })),
-      replacements: record.replacements + (blameless ? 0 : 1),
+      replacements: record.replacements + (blameless || excused ? 0 : 1),
     };
   }
   const problem =
@@ -134,6 +135,12 @@ function decide(
           ),
         );
   return { ...withNode(record, node.name, (current) => ({ ...failed(current), failure: cause })), problem };
+}
+
+/** Its installation began before the user's `retry`, which answers for all of them: the limit counts what came after. */
+function isOfEarlierTry({ retriedAt }: ClusterRecord, node: NodeRecord): boolean {
+  const began = node.tasks.deploy?.startedAt;
+  return retriedAt !== undefined && began !== undefined && began <= retriedAt && node.joinedAt === undefined;
 }
 
 /** Deploying longer than any machine should: abort makes it Allocated again, then it counts as failed. */

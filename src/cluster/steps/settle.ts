@@ -50,7 +50,12 @@ export function act(record: ClusterRecord, action: Action, now: number): Cluster
   switch (action.kind) {
     case 'retry': {
       const { problem: _problem, problemStep: _step, ...rest } = record;
-      return { ...rest, replacements: 0, nodes: record.nodes.map((node) => retried(node, now)) };
+      return {
+        ...rest,
+        replacements: 0,
+        retriedAt: now,
+        nodes: record.nodes.map((node) => retried(node, now)),
+      };
     }
     case 'replace-node':
       return changeNode(record, action.machine, (node) => leavingNode(node, 'requested', now));
