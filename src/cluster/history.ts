@@ -21,11 +21,9 @@ export interface History {
 export async function loadHistory(records: Records, account: string): Promise<History> {
   const stored = await records.get<Record<string, number[]>>(COLLECTIONS.history, account);
   const samples = new Map<string, number[]>(Object.entries(stored?.value ?? {}));
-  const usualMs = (task: string): number | undefined => {
-    const own = samples.get(task);
-    if (!own || own.length < LEAST_SAMPLES) return undefined;
-    return [...own].sort((a, b) => a - b)[Math.floor(own.length / 2)];
-  };
+  /** Asked for every task of every machine at each report. */
+  const medians = new Map([...samples].map(([task, own]) => [task, medianOf(own)] as const));
+  const usualMs = (task: string) => medians.get(task);
   return {
     usualMs,
     isSlow(task, elapsedMs) {
@@ -33,8 +31,15 @@ export async function loadHistory(records: Records, account: string): Promise<Hi
       return usual !== undefined && elapsedMs > usual * SLOW_FACTOR;
     },
     async add(task, ms) {
-      samples.set(task, [...(samples.get(task) ?? []), ms].slice(-KEPT));
+      const own = [...(samples.get(task) ?? []), ms].slice(-KEPT);
+      samples.set(task, own);
+      medians.set(task, medianOf(own));
       await records.put(COLLECTIONS.history, account, Object.fromEntries(samples));
     },
   };
+}
+
+function medianOf(own: readonly number[]): number | undefined {
+  if (own.length < LEAST_SAMPLES) return undefined;
+  return own.toSorted((a, b) => a - b)[Math.floor(own.length / 2)];
 }

@@ -9,7 +9,6 @@ import { describeError, PcgError, toProblem } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { Wake } from '../base/wake.ts';
 import { type ClusterDocument, ClusterDocumentSchema, type ClusterStatus } from '../contract/cluster.ts';
-import type { Condition } from '../contract/conditions.ts';
 import type { EventDraft } from '../contract/events.ts';
 import type { ProblemDetails } from '../contract/errors.ts';
 import type { KubeClient, KubeTarget } from '../kube/client.ts';
@@ -32,8 +31,8 @@ import {
 } from './observe.ts';
 import type { EtcdView, Observed } from './observed.ts';
 import { plan, type PlanInput, sceneOf } from './plan.ts';
-import { statusOf } from './progress.ts';
 import { poolsWantingSpares } from './remediation.ts';
+import { StatusReport } from './report.ts';
 import { poolsExpanding } from './rollout.ts';
 import { placementContext } from './steps/allocate.ts';
 import type { Quarantine } from './quarantine.ts';
@@ -97,6 +96,7 @@ export class ClusterRun {
   readonly #log: Log;
   readonly #wake = new Wake();
   readonly #access: ClusterAccess;
+  readonly #report: StatusReport;
   readonly #flights = new Map<string, Flight>();
   readonly #rests = new Map<string, Rest>();
   readonly #waiting = new Map<string, string>();
@@ -110,10 +110,8 @@ export class ClusterRun {
   #writes: Promise<unknown> = Promise.resolve();
   #kube: { readonly answer: KubeAnswer; readonly at: number } | undefined;
   #etcdView: { readonly view: EtcdView | undefined; readonly at: number } | undefined;
-  #conditions: readonly Condition[] = [];
   #history: History | undefined;
   #generation = 0;
-  #status: ClusterStatus | undefined;
 
   constructor(id: string, deps: RunDependencies) {
     this.id = id;
@@ -121,10 +119,11 @@ export class ClusterRun {
     this.#log = deps.log.child({ cluster: id });
     this.#since = deps.clock.now();
     this.#access = new ClusterAccess(deps, deps.clock, deps.site.machineProxyUrl);
+    this.#report = new StatusReport(id, deps.outbox, deps.clock, deps.timings.reportMs);
   }
 
   get status(): ClusterStatus | undefined {
-    return this.#status;
+    return this.#report.status;
   }
 
   get record(): ClusterRecord | undefined {
@@ -211,13 +210,17 @@ export class ClusterRun {
     const steps = queue ? [] : plan(input);
     const started = steps.filter((step) => this.#mayStart(step, look));
     for (const step of started) this.#start(step, document, observed, account, signal);
-    await this.#report(this.#input(document, observed), queue);
+    const unsaidMs = await this.#report.put(this.#input(document, observed), {
+      history: this.#history,
+      waiting: this.#waiting,
+      ...(queue === undefined ? {} : { queue }),
+    });
 
     const resting = this.#record?.stage.kind === 'running' && steps.length === 0 && this.#flights.size === 0;
     account.observer.active(this.id, !resting && this.#record?.stage.kind !== 'deleted');
     if (this.#record?.stage.kind === 'deleted') {
       account.observer.untrack(this.id);
-      return { kind: 'wait', ms: timings.restMs };
+      return { kind: 'wait', ms: Math.min(timings.restMs, unsaidMs) };
     }
     const now = clock.monotonic();
     // A rest that is over waits for no clock: its step starts when something rings, or is never planned again.
@@ -225,7 +228,7 @@ export class ClusterRun {
     const soonest = Math.min(...rests, timings.activeMs);
     return {
       kind: 'wait',
-      ms: resting ? timings.restMs : Math.max(0, Math.min(soonest, this.#probeMs())),
+      ms: Math.min(unsaidMs, resting ? timings.restMs : Math.max(0, Math.min(soonest, this.#probeMs()))),
     };
   }
 
@@ -257,9 +260,9 @@ export class ClusterRun {
   }
 
   async #refuse(error: PcgError, generation: number): Promise<Turn> {
-    const { clock, timings, outbox } = this.#deps;
-    const status: ClusterStatus = {
-      ...(this.#status ?? {
+    const { clock, timings } = this.#deps;
+    await this.#report.replace((before) => ({
+      ...(before ?? {
         nodes: [],
         tasks: [],
         policies: [],
@@ -274,11 +277,9 @@ export class ClusterRun {
             ? 'Unknown'
             : 'Failed',
       observedGeneration: generation,
-      observedAt: this.#status?.observedAt ?? new Date(clock.now()).toISOString(),
+      observedAt: before?.observedAt ?? new Date(clock.now()).toISOString(),
       error: toProblem(error),
-    };
-    this.#status = status;
-    await outbox.putSnapshot('cluster', this.id, status);
+    }));
     return { kind: 'wait', ms: error.retryable ? timings.activeMs : timings.blockedRetryMs };
   }
 
@@ -566,17 +567,5 @@ export class ClusterRun {
 
   async #event(draft: Omit<EventDraft, 'cluster'>): Promise<void> {
     await this.#deps.outbox.appendEvent({ ...draft, cluster: this.id });
-  }
-
-  async #report(input: PlanInput, queue: ClusterStatus['queue']): Promise<void> {
-    const status = statusOf(input, {
-      history: this.#history ?? { usualMs: () => undefined, isSlow: () => false },
-      previous: this.#conditions,
-      waiting: this.#waiting,
-      ...(queue === undefined ? {} : { queue }),
-    });
-    this.#conditions = status.conditions;
-    this.#status = status;
-    await this.#deps.outbox.putSnapshot('cluster', this.id, status);
   }
 }

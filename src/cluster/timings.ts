@@ -8,6 +8,8 @@ export interface Timings {
   readonly activeMs: number;
   /** The same for a cluster at rest. */
   readonly restMs: number;
+  /** The progress of single machines is told at most this often; what concerns the whole cluster at once. */
+  readonly reportMs: number;
   /** Least distance between two looks at one cluster's API server while it works. */
   readonly kubeProbeMs: number;
   /** The same while the control plane comes up: every pause then is one of the whole cluster. */
@@ -63,6 +65,7 @@ const HOUR = 60 * MINUTE;
 export const DEFAULT_TIMINGS: Timings = {
   activeMs: 10 * SECOND,
   restMs: 60 * SECOND,
+  reportMs: SECOND,
   kubeProbeMs: 5 * SECOND,
   kubeBootProbeMs: SECOND,
   kubeTimeoutMs: 5 * SECOND,
