@@ -2,7 +2,7 @@
  * Files that outlive the cluster they come from (snapshots of etcd): put once, listed, deleted when they are old.
  * This is the port and its simplest form, a directory on the gateway; s3.ts is the other one.
  */
-import { copyFile, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { copyFile, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 export interface Blob {
@@ -24,6 +24,12 @@ export interface BlobStore {
 /** Snapshots hold every secret of a cluster: nobody but the gateway's user reads them. */
 const DIRECTORY_MODE = 0o700;
 
+/** On the disk, not in memory: a snapshot that a power failure can take is none. */
+async function flush(path: string): Promise<void> {
+  await using handle = await open(path, 'r');
+  await handle.sync();
+}
+
 export function directoryBlobs(directory: string): BlobStore {
   return {
     place: directory,
@@ -32,7 +38,9 @@ export function directoryBlobs(directory: string): BlobStore {
       await mkdir(dirname(target), { recursive: true, mode: DIRECTORY_MODE });
       const partial = `${target}.partial`;
       await copyFile(file, partial);
+      await flush(partial);
       await rename(partial, target); // a crash leaves a partial file, never a short snapshot
+      await flush(dirname(target));
     },
     async list(prefix) {
       const folder = join(directory, dirname(`${prefix}x`));

@@ -7,12 +7,17 @@ import type { AddressInfo } from 'node:net';
 export async function startBucket() {
   const objects = new Map<string, Buffer>();
   const seen: string[] = [];
+  const state = { refuse: false };
   const server = createServer(async (request, response) => {
     const chunks: Buffer[] = [];
     for await (const chunk of request) chunks.push(chunk as Buffer);
     const body = Buffer.concat(chunks);
     const path = (request.url ?? '').split('?')[0] ?? '';
     seen.push(String(request.headers.authorization));
+    if (state.refuse) {
+      response.writeHead(403).end('<Error><Code>AccessDenied</Code></Error>');
+      return;
+    }
     if (createHash('sha256').update(body).digest('hex') !== request.headers['x-amz-content-sha256']) {
       response.writeHead(400).end('<Error><Code>XAmzContentSHA256Mismatch</Code></Error>');
       return;
@@ -29,6 +34,10 @@ export async function startBucket() {
   return {
     objects,
     seen,
+    /** From now on every request is answered 403. */
+    refuseAll: () => {
+      state.refuse = true;
+    },
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     async [Symbol.asyncDispose]() {
       server.closeAllConnections();
