@@ -1,7 +1,7 @@
 /**
  * Durable sync, gateway end, for one session: says what it knows, puts documents on disk and acknowledges them,
  * ships snapshots (newest only, one in flight each) and events (in order, one batch in flight).
- * All state that must survive is in the port; this object dies with the session. Nothing is re-sent on a timer.
+ * All state that must survive is in the port; this object dies with the session.
  */
 import { backoffMs } from '../base/backoff.ts';
 import type { Clock } from '../base/clock.ts';
@@ -12,11 +12,11 @@ import type { Event } from '../contract/events.ts';
 import type { TunnelMetrics } from './metrics.ts';
 import type { GatewaySyncPort, SyncDocument } from './ports.ts';
 import type { SyncKind, TunnelSession } from './session.ts';
+import { IDLE_LOOK_MS, keyOf, SYNC_RETRY, SyncEnd } from './sync-end.ts';
 import {
   DownAckSchema,
   DownMessageSchema,
-  MessageReader,
-  MessageSender,
+  type MessageSender,
   shrinkEvent,
   SyncTooLarge,
 } from './sync-wire.ts';
@@ -27,9 +27,6 @@ const BATCH_BYTES = 256 * 1024;
 const SNAPSHOTS_IN_FLIGHT = 8;
 /** A document whose handler throws this often is parked with its cause; the others go on. */
 const APPLY_TRIES = 3;
-const RETRY = { baseMs: 500, capMs: 30_000 };
-/** The listeners ring; this only bounds what a lost ring could cost. */
-const IDLE_LOOK_MS = 300_000;
 
 export interface GatewaySyncOptions {
   readonly port: GatewaySyncPort;
@@ -43,8 +40,7 @@ export class GatewaySync {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #metrics: TunnelMetrics | undefined;
-  readonly #readers = { sync: new MessageReader(), ack: new MessageReader() };
-  readonly #over = new AbortController();
+  readonly #end: SyncEnd;
   readonly #upWake = new Wake();
   readonly #snapshotWake = new Wake();
   readonly #ackWake = new Wake();
@@ -52,7 +48,6 @@ export class GatewaySync {
   readonly #inFlight = new Map<string, number>();
   /** `kind/id` -> newest generation, for documents whose store fails for the moment. */
   readonly #retrying = new Map<string, number>();
-  readonly #started = Promise.withResolvers<MessageSender>();
   #eventCursor: number | undefined;
   #ackedSeq: number | undefined;
 
@@ -61,60 +56,41 @@ export class GatewaySync {
     this.#clock = options.clock;
     this.#log = options.log;
     this.#metrics = options.metrics;
-    this.#started.promise.catch(() => {}); // a session may end before it started
+    this.#end = new SyncEnd({
+      clock: options.clock,
+      log: options.log,
+      arrived: (message, sender) => this.#arrived(message, sender),
+      acknowledged: (message) => this.#acknowledged(message),
+    });
   }
 
   /** For SessionHandlers.sync. Never rejects. */
-  async receive(kind: SyncKind, payload: Buffer): Promise<void> {
-    try {
-      const message = this.#readers[kind].push(payload);
-      if (message === undefined) return;
-      const sender = await this.#started.promise;
-      if (kind === 'ack') await this.#acknowledged(message);
-      else await this.#arrived(message, sender);
-    } catch (error) {
-      if (this.#over.signal.aborted) return;
-      this.#log.warn({ error: describeError(error) }, 'sync message not understood');
-    }
+  receive(kind: SyncKind, payload: Buffer): Promise<void> {
+    return this.#end.receive(kind, payload);
   }
 
   /** Runs until the session is over. Never rejects. */
-  async run(session: TunnelSession): Promise<void> {
-    const sender = new MessageSender(session);
-    using _changes = this.#port.onChange(() => {
-      this.#upWake.ring();
-      this.#snapshotWake.ring();
-    });
-    void session.closed.then(() => this.#stop());
-    try {
-      const documents = await this.#persist('reading known documents', () => this.#port.known());
+  run(session: TunnelSession): Promise<void> {
+    return this.#end.run(session, async (sender, start) => {
+      using _changes = this.#port.onChange(() => {
+        this.#upWake.ring();
+        this.#snapshotWake.ring();
+      });
+      const documents = await this.#end.persist('reading known documents', () => this.#port.known());
       await sender.send({ t: 'known', documents });
-      this.#started.resolve(sender);
+      start();
       await Promise.all([this.#shipEvents(sender), this.#shipSnapshots(sender)]);
-    } catch (error) {
-      // the session's end is how this ends; anything else is a defect that must not stay silent
-      if (!this.#over.signal.aborted && session.state.kind !== 'closed') {
-        this.#log.error({ error: describeError(error) }, 'sync stopped');
-        session.close(4500, 'sync failed'); // a new session starts afresh
-      }
-    } finally {
-      this.#stop();
-    }
-  }
-
-  #stop(): void {
-    this.#over.abort(new Error('session over'));
-    this.#started.reject(this.#over.signal.reason);
+    });
   }
 
   // ---- down: documents ----
 
   async #arrived(message: unknown, sender: MessageSender): Promise<void> {
     const parsed = DownMessageSchema.safeParse(message);
-    if (!parsed.success) return this.#ignored(message);
+    if (!parsed.success) return this.#end.ignored(message);
     if (parsed.data.t === 'ready') {
       const { lastEventSeq } = parsed.data;
-      await this.#persist('acknowledging events', () => this.#port.acknowledgeEvents(lastEventSeq));
+      await this.#end.persist('acknowledging events', () => this.#port.acknowledgeEvents(lastEventSeq));
       this.#eventCursor = lastEventSeq;
       this.#upWake.ring();
       return;
@@ -133,12 +109,12 @@ export class GatewaySync {
       const outcome = await this.#port.apply(document);
       await sender.acknowledge({ t: 'document', kind, id, generation, outcome: bounded(outcome) });
     } catch (error) {
-      this.#over.signal.throwIfAborted();
+      this.#end.over.throwIfAborted();
       const details = { kind, id, generation, attempt, error: describeError(error) };
       this.#log.error(details, 'document not stored');
       const waitsOut = error instanceof PcgError && error.retryable;
       if (attempt < APPLY_TRIES) {
-        await this.#clock.sleep(backoffMs(RETRY, attempt - 1), this.#over.signal);
+        await this.#clock.sleep(backoffMs(SYNC_RETRY, attempt - 1), this.#end.over);
         return await this.#apply(document, sender, attempt + 1);
       }
       if (!waitsOut) {
@@ -152,13 +128,12 @@ export class GatewaySync {
 
   async #applyLater(document: SyncDocument, sender: MessageSender, attempt: number): Promise<void> {
     try {
-      await this.#clock.sleep(backoffMs(RETRY, attempt), this.#over.signal);
+      await this.#clock.sleep(backoffMs(SYNC_RETRY, attempt), this.#end.over);
       // a newer generation may have come, and even been stored, meanwhile
       if (this.#retrying.get(keyOf(document)) !== document.generation) return;
       await this.#apply(document, sender, attempt + 1);
     } catch (error) {
-      if (!this.#over.signal.aborted)
-        this.#log.error({ error: describeError(error) }, 'document retry failed');
+      if (!this.#end.over.aborted) this.#log.error({ error: describeError(error) }, 'document retry failed');
     }
   }
 
@@ -172,17 +147,17 @@ export class GatewaySync {
       const [oldest] = batch;
       this.#metrics?.syncLag(oldest ? Math.max(0, this.#clock.now() - Date.parse(oldest.time)) / 1000 : 0);
       if (cursor === undefined || last === undefined) {
-        await this.#upWake.wait(this.#clock, IDLE_LOOK_MS, this.#over.signal);
+        await this.#upWake.wait(this.#clock, IDLE_LOOK_MS, this.#end.over);
         continue;
       }
       this.#ackedSeq = undefined;
       await sender.send({ t: 'events', events: batch.map((event) => ({ ...event })) });
       while (this.#ackedSeq === undefined) {
-        await this.#ackWake.wait(this.#clock, IDLE_LOOK_MS, this.#over.signal);
+        await this.#ackWake.wait(this.#clock, IDLE_LOOK_MS, this.#end.over);
       }
       // a portal cannot acknowledge what it was not sent
       const acked = Math.min(this.#ackedSeq, last);
-      await this.#persist('acknowledging events', () => this.#port.acknowledgeEvents(acked));
+      await this.#end.persist('acknowledging events', () => this.#port.acknowledgeEvents(acked));
       this.#eventCursor = acked;
       if (acked >= last) {
         failures = 0;
@@ -191,12 +166,12 @@ export class GatewaySync {
       // it stored less: a hole (our bound dropped events), or trouble with its disk
       failures += 1;
       this.#log.warn({ sent: last, acknowledged: acked, failures }, 'portal did not take all events');
-      await this.#clock.sleep(backoffMs(RETRY, failures - 1), this.#over.signal);
+      await this.#clock.sleep(backoffMs(SYNC_RETRY, failures - 1), this.#end.over);
     }
   }
 
   async #nextBatch(after: number): Promise<Event[]> {
-    const pending = await this.#persist('reading events', () =>
+    const pending = await this.#end.persist('reading events', () =>
       this.#port.pendingEvents(after, BATCH_EVENTS),
     );
     const batch: Event[] = [];
@@ -215,7 +190,7 @@ export class GatewaySync {
 
   async #shipSnapshots(sender: MessageSender): Promise<void> {
     for (;;) {
-      const pending = await this.#persist('reading snapshots', () => this.#port.pendingSnapshots());
+      const pending = await this.#end.persist('reading snapshots', () => this.#port.pendingSnapshots());
       for (const snapshot of pending) {
         if (this.#inFlight.size >= SNAPSHOTS_IN_FLIGHT) break;
         const key = keyOf(snapshot);
@@ -231,13 +206,13 @@ export class GatewaySync {
           await this.#settleSnapshot(key, kind, id, revision);
         }
       }
-      await this.#snapshotWake.wait(this.#clock, IDLE_LOOK_MS, this.#over.signal);
+      await this.#snapshotWake.wait(this.#clock, IDLE_LOOK_MS, this.#end.over);
     }
   }
 
   async #acknowledged(message: unknown): Promise<void> {
     const parsed = DownAckSchema.safeParse(message);
-    if (!parsed.success) return this.#ignored(message);
+    if (!parsed.success) return this.#end.ignored(message);
     if (parsed.data.t === 'events') {
       this.#ackedSeq = parsed.data.seq;
       this.#ackWake.ring();
@@ -253,34 +228,13 @@ export class GatewaySync {
   }
 
   async #settleSnapshot(key: string, kind: string, id: string, revision: number): Promise<void> {
-    await this.#persist('acknowledging a snapshot', () => this.#port.acknowledgeSnapshot(kind, id, revision));
+    await this.#end.persist('acknowledging a snapshot', () =>
+      this.#port.acknowledgeSnapshot(kind, id, revision),
+    );
     this.#inFlight.delete(key);
     this.#snapshotWake.ring();
   }
-
-  /** The store may be full or locked for a while: sync waits for it, and nothing else does. */
-  async #persist<T>(what: string, work: () => Promise<T>): Promise<T> {
-    for (let attempt = 0; ; attempt += 1) {
-      this.#over.signal.throwIfAborted();
-      try {
-        return await work();
-      } catch (error) {
-        this.#log.error({ what, attempt, error: describeError(error) }, 'sync store failed');
-        await this.#clock.sleep(backoffMs(RETRY, attempt), this.#over.signal);
-      }
-    }
-  }
-
-  #ignored(message: unknown): void {
-    const type = (message as { t?: unknown } | null)?.t;
-    this.#log.debug(
-      { type: typeof type === 'string' ? type.slice(0, 40) : typeof type },
-      'sync message ignored',
-    );
-  }
 }
-
-const keyOf = ({ kind, id }: { kind: string; id: string }): string => `${kind}/${id}`;
 
 function bounded(
   outcome: 'applied' | 'stale' | { refused: string },

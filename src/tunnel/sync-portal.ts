@@ -3,20 +3,16 @@
  * (newest generation only, one in flight each) and stores snapshots and events before it acknowledges them.
  * A slow store holds back this gateway's sync alone; nothing is re-sent on a live session.
  */
-import { backoffMs } from '../base/backoff.ts';
 import type { Clock } from '../base/clock.ts';
-import { describeError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { Wake } from '../base/wake.ts';
 import type { Event } from '../contract/events.ts';
 import type { PortalSyncPort, SyncDocument } from './ports.ts';
 import type { SyncKind, TunnelSession } from './session.ts';
-import { MessageReader, MessageSender, SyncTooLarge, UpAckSchema, UpMessageSchema } from './sync-wire.ts';
+import { IDLE_LOOK_MS, keyOf, SyncEnd } from './sync-end.ts';
+import { type MessageSender, SyncTooLarge, UpAckSchema, UpMessageSchema } from './sync-wire.ts';
 
 const DOCUMENTS_IN_FLIGHT = 16;
-const RETRY = { baseMs: 500, capMs: 30_000 };
-/** The listener rings; this only bounds what a lost ring could cost. */
-const IDLE_LOOK_MS = 300_000;
 
 export interface PortalSyncOptions {
   readonly port: PortalSyncPort;
@@ -28,69 +24,51 @@ export class PortalSync {
   readonly #port: PortalSyncPort;
   readonly #clock: Clock;
   readonly #log: Log;
-  readonly #readers = { sync: new MessageReader(), ack: new MessageReader() };
-  readonly #over = new AbortController();
+  readonly #end: SyncEnd;
   readonly #wake = new Wake();
   /** `kind/id` -> generation that the gateway has or has answered. */
   readonly #settled = new Map<string, number>();
   /** `kind/id` -> generation that was sent and not yet answered. */
   readonly #inFlight = new Map<string, number>();
-  readonly #started = Promise.withResolvers<MessageSender>();
   #known = false;
 
   constructor(options: PortalSyncOptions) {
     this.#port = options.port;
     this.#clock = options.clock;
     this.#log = options.log;
-    this.#started.promise.catch(() => {}); // a session may end before it started
+    this.#end = new SyncEnd({
+      clock: options.clock,
+      log: options.log,
+      arrived: (message, sender) => this.#arrived(message, sender),
+      acknowledged: (message) => this.#acknowledged(message),
+    });
   }
 
   /** For SessionHandlers.sync. Never rejects. */
-  async receive(kind: SyncKind, payload: Buffer): Promise<void> {
-    try {
-      const message = this.#readers[kind].push(payload);
-      if (message === undefined) return;
-      const sender = await this.#started.promise;
-      if (kind === 'ack') await this.#acknowledged(message);
-      else await this.#arrived(message, sender);
-    } catch (error) {
-      if (this.#over.signal.aborted) return;
-      this.#log.warn({ error: describeError(error) }, 'sync message not understood');
-    }
+  receive(kind: SyncKind, payload: Buffer): Promise<void> {
+    return this.#end.receive(kind, payload);
   }
 
   /** Runs until the session is over. Never rejects. */
-  async run(session: TunnelSession): Promise<void> {
-    const sender = new MessageSender(session);
-    using _changes = this.#port.onDocumentChange(() => this.#wake.ring());
-    void session.closed.then(() => this.#stop());
-    try {
-      const lastEventSeq = await this.#persist('reading the event position', () => this.#port.lastEventSeq());
+  run(session: TunnelSession): Promise<void> {
+    return this.#end.run(session, async (sender, start) => {
+      using _changes = this.#port.onDocumentChange(() => this.#wake.ring());
+      const lastEventSeq = await this.#end.persist('reading the event position', () =>
+        this.#port.lastEventSeq(),
+      );
       await sender.send({ t: 'ready', lastEventSeq });
-      this.#started.resolve(sender);
+      start();
       for (;;) {
-        await this.#wake.wait(this.#clock, IDLE_LOOK_MS, this.#over.signal);
+        await this.#wake.wait(this.#clock, IDLE_LOOK_MS, this.#end.over);
         if (this.#known) await this.#sendNewer(sender);
       }
-    } catch (error) {
-      if (!this.#over.signal.aborted && session.state.kind !== 'closed') {
-        this.#log.error({ error: describeError(error) }, 'sync stopped');
-        session.close(4500, 'sync failed'); // a new session starts afresh
-      }
-    } finally {
-      this.#stop();
-    }
-  }
-
-  #stop(): void {
-    this.#over.abort(new Error('session over'));
-    this.#started.reject(this.#over.signal.reason);
+    });
   }
 
   // ---- down: documents ----
 
   async #sendNewer(sender: MessageSender): Promise<void> {
-    const documents = await this.#persist('reading documents', () => this.#port.documents());
+    const documents = await this.#end.persist('reading documents', () => this.#port.documents());
     for (const document of documents) {
       const key = keyOf(document);
       const settled = this.#settled.get(key);
@@ -115,7 +93,7 @@ export class PortalSync {
 
   async #acknowledged(message: unknown): Promise<void> {
     const parsed = UpAckSchema.safeParse(message);
-    if (!parsed.success) return this.#ignored(message);
+    if (!parsed.success) return this.#end.ignored(message);
     const { kind, id, generation, outcome } = parsed.data;
     // generation 3 acknowledged while 4 is current, or never sent: nothing follows from it
     if (this.#inFlight.get(keyOf(parsed.data)) !== generation) return;
@@ -128,7 +106,7 @@ export class PortalSync {
     generation: number,
     outcome: 'applied' | 'stale' | { refused: string },
   ): Promise<void> {
-    await this.#persist('acknowledging a document', () =>
+    await this.#end.persist('acknowledging a document', () =>
       this.#port.acknowledgeDocument(kind, id, generation, outcome),
     );
     const key = keyOf({ kind, id });
@@ -141,20 +119,20 @@ export class PortalSync {
 
   async #arrived(message: unknown, sender: MessageSender): Promise<void> {
     const parsed = UpMessageSchema.safeParse(message);
-    if (!parsed.success) return this.#ignored(message);
+    if (!parsed.success) return this.#end.ignored(message);
     switch (parsed.data.t) {
       case 'known':
         return await this.#learnKnown(parsed.data.documents);
       case 'snapshot': {
         const { kind, id, revision, status = null } = parsed.data;
-        const outcome = await this.#persist('storing a snapshot', () =>
+        const outcome = await this.#end.persist('storing a snapshot', () =>
           this.#port.putSnapshot({ kind, id, revision, status }),
         );
         return await sender.acknowledge({ t: 'snapshot', kind, id, revision, outcome });
       }
       case 'events': {
         const events = parsed.data.events as unknown as Event[];
-        const seq = await this.#persist('storing events', () => this.#port.appendEvents(events));
+        const seq = await this.#end.persist('storing events', () => this.#port.appendEvents(events));
         return await sender.acknowledge({ t: 'events', seq });
       }
     }
@@ -163,7 +141,7 @@ export class PortalSync {
   /** An acknowledgement that was lost with an earlier session is made good here. */
   async #learnKnown(known: readonly { kind: string; id: string; generation: number }[]): Promise<void> {
     const onDisk = new Map(known.map((entry) => [keyOf(entry), entry.generation]));
-    const documents = await this.#persist('reading documents', () => this.#port.documents());
+    const documents = await this.#end.persist('reading documents', () => this.#port.documents());
     for (const { kind, id, generation, spec, acknowledged } of documents) {
       const has = onDisk.get(keyOf({ kind, id }));
       const doneWith = spec === null && acknowledged === generation && has === undefined;
@@ -178,27 +156,4 @@ export class PortalSync {
     this.#known = true;
     this.#wake.ring();
   }
-
-  /** The store may be blocked for a while: this gateway's sync waits for it, and nobody else does. */
-  async #persist<T>(what: string, work: () => Promise<T>): Promise<T> {
-    for (let attempt = 0; ; attempt += 1) {
-      this.#over.signal.throwIfAborted();
-      try {
-        return await work();
-      } catch (error) {
-        this.#log.error({ what, attempt, error: describeError(error) }, 'sync store failed');
-        await this.#clock.sleep(backoffMs(RETRY, attempt), this.#over.signal);
-      }
-    }
-  }
-
-  #ignored(message: unknown): void {
-    const type = (message as { t?: unknown } | null)?.t;
-    this.#log.debug(
-      { type: typeof type === 'string' ? type.slice(0, 40) : typeof type },
-      'sync message ignored',
-    );
-  }
 }
-
-const keyOf = ({ kind, id }: { kind: string; id: string }): string => `${kind}/${id}`;
