@@ -54,6 +54,7 @@ export interface MachineRuntime {
   /** What the machines form now, and what stopped with those that went, for the simulator's own door. */
   clusters?(): readonly unknown[];
   departures?(): readonly unknown[];
+  moments?(): readonly unknown[];
   boot(machine: BootedMachine, console: MachineConsole): void;
   /** The machine is released or wiped: everything on it is gone at once. */
   stop(systemId: string): void;

@@ -164,6 +164,7 @@ export async function startSimulator(options: SimulatorOptions = {}): Promise<Si
     changed: () => cache.forgetAll(),
     milestones: () => runtime.milestones?.() ?? [],
     clusters: () => ({ clusters: runtime.clusters?.() ?? [], departures: runtime.departures?.() ?? [] }),
+    moments: () => runtime.moments?.() ?? [],
   });
   server = building.use(
     await MaasServer.start({

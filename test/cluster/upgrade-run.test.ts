@@ -2,11 +2,12 @@
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import type { ClusterDocument } from '../../src/contract/cluster.ts';
-import type { SimCluster } from '../../src/simulator/kubernetes/node/cluster.ts';
 import { R } from '../../src/simulator/kubernetes/api/resources.ts';
 import { document as wanted } from '../support/engine.ts';
 import { clusterSpec, resolvedProfile } from '../support/node-input.ts';
+import { siteBreaches } from '../support/invariants.ts';
 import { SimulatedSite } from '../support/simulated-site.ts';
+import { deployWeb, inside, webPods, webReady } from '../support/workload.ts';
 
 const placement = { resourcePool: 'kubernetes' };
 
@@ -27,45 +28,6 @@ function document(
     actions,
   });
 }
-
-const inside = (site: SimulatedSite): SimCluster => {
-  const [cluster] = site.kubernetes.inside();
-  if (!cluster) throw new Error('there is no cluster');
-  return cluster;
-};
-
-/** A workload with two replicas and, on request, a budget that allows no eviction. */
-function deploy(site: SimulatedSite, budget?: { minAvailable: number }): void {
-  const { core } = inside(site);
-  const metadata = { name: 'web', namespace: 'default' };
-  core.ensure(R.deployments, {
-    apiVersion: 'apps/v1',
-    kind: 'Deployment',
-    metadata,
-    spec: {
-      replicas: 2,
-      selector: { matchLabels: { app: 'web' } },
-      template: {
-        metadata: { labels: { app: 'web' } },
-        spec: { containers: [{ name: 'web', image: 'registry.example/web:1' }] },
-      },
-    },
-  });
-  if (budget)
-    core.ensure(R.pdbs, {
-      apiVersion: 'policy/v1',
-      kind: 'PodDisruptionBudget',
-      metadata: { ...metadata, name: 'web-budget' },
-      spec: { ...budget, selector: { matchLabels: { app: 'web' } } },
-    });
-}
-
-const webPods = (site: SimulatedSite) =>
-  inside(site)
-    .core.store.list(R.pods)
-    .filter(({ metadata }) => metadata.labels?.['app'] === 'web');
-const webReady = (site: SimulatedSite) =>
-  webPods(site).filter(({ status }) => status?.phase === 'Running').length === 2;
 
 const COREFILE =
   '.:53 {\n    errors\n    hosts {\n        10.20.0.9 erp.example\n    }\n    forward . 10.20.0.2\n}\n';
@@ -120,7 +82,8 @@ describe('an upgrade with workloads', () => {
       await using site = await SimulatedSite.start({ speed: 200 });
       await site.want(document('v1.35.4', rollout));
       const before = await site.phase('Running');
-      deploy(site);
+      const since = Date.now();
+      deployWeb(site);
       await site.until('workload', () => webReady(site));
       handEdit(site);
       await site.want(document('v1.36.1', rollout));
@@ -130,31 +93,11 @@ describe('an upgrade with workloads', () => {
       const plan = preview.rollout?.plan ?? '';
       await site.want(document('v1.36.1', rollout, [{ id: 'ac-go', kind: 'approve-rollout', plan }]));
 
-      const trouble = new Set<string>();
       const old = new Set(before.nodes.map(({ name }) => name));
       let kills = 0;
       await site.until(
         'upgraded',
         (status) => {
-          const cluster = inside(site);
-          if (!cluster.etcd.hasQuorum()) trouble.add('quorum was lost');
-          const voters = cluster.etcd.voters();
-          if (voters.filter(({ up }) => !up).length > 0)
-            trouble.add('a voter was stopped before it was removed');
-          const ready = (role: string) =>
-            status.nodes.filter((node) => node.role === role && node.phase === 'Ready').length;
-          if (
-            ready('worker') +
-              status.nodes.filter(({ role, phase }) => role === 'worker' && phase === 'Draining').length <
-            (rollout === 'expand-first' ? 2 : 1)
-          )
-            trouble.add('too few workers');
-          for (const pod of webPods(site)) {
-            const at = status.nodes.find(({ hostname }) => hostname === pod.spec?.nodeName);
-            const kubelet = cluster.kubelets.get(pod.spec?.nodeName ?? '');
-            if (pod.status?.phase === 'Running' && at?.phase === 'Releasing' && !kubelet)
-              trouble.add('a machine went with a running pod');
-          }
           const moved = status.nodes.filter(({ name, phase }) => phase === 'Ready' && !old.has(name)).length;
           if (moved > kills && kills < 4) {
             kills += 1;
@@ -164,7 +107,14 @@ describe('an upgrade with workloads', () => {
         },
         { withinMs: 120_000 },
       );
-      expect([...trouble]).toEqual([]);
+      expect(
+        siteBreaches(site, {
+          cluster: 'demo',
+          since,
+          workers: rollout === 'expand-first' ? 2 : 1,
+          controlPlanes: rollout === 'expand-first' ? 3 : 2,
+        }),
+      ).toEqual([]);
       // A machine that comes back is not taken again before its old Node is gone: nothing fails on the way.
       const said = await site.outbox.recentEvents({}, 1000);
       expect(said.filter(({ reason }) => reason === 'MachineFailed')).toEqual([]);
@@ -196,7 +146,7 @@ describe('a drain', () => {
     await using site = await SimulatedSite.start({ speed: 200, timings: { drainDeadlineMs: 60_000 } });
     await site.want(document('v1.36.1', 'contract-first'));
     const before = await site.phase('Running');
-    deploy(site, { minAvailable: 2 });
+    deployWeb(site, { minAvailable: 2 });
     await site.until('workload', () => webReady(site));
     const hostname = webPods(site)[0]?.spec?.nodeName;
     const victim = before.nodes.find((node) => node.hostname === hostname);
@@ -226,7 +176,7 @@ describe('a drain', () => {
     await using site = await SimulatedSite.start({ speed: 200, timings: { drainDeadlineMs: 3000 } });
     await site.want(document('v1.36.1', 'contract-first'));
     const before = await site.phase('Running');
-    deploy(site, { minAvailable: 2 });
+    deployWeb(site, { minAvailable: 2 });
     await site.until('workload', () => webReady(site));
     const hostname = webPods(site)[0]?.spec?.nodeName;
     const victim = before.nodes.find((node) => node.hostname === hostname);

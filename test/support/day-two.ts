@@ -1,6 +1,6 @@
 /**
  * Whole-product scenarios on living clusters: calls that outlive a portal that is away, one disturbance at a
- * time at a random moment, and a watch that judges by the simulator's own books what was done to the nodes.
+ * time at a random moment, and a verdict on what was done to the nodes by the simulator's own books.
  */
 import { DatabaseSync } from 'node:sqlite';
 import { join } from 'node:path';
@@ -10,8 +10,10 @@ import { PcgError } from '../../src/base/errors.ts';
 import type { Cluster, ClusterDocument, ClusterSpec } from '../../src/contract/cluster.ts';
 import { DEFAULT_PROFILE } from '../../src/contract/default-profile.ts';
 import { type Profile, ProfileSchema } from '../../src/contract/profile.ts';
+import type { Moment } from '../../src/simulator/kubernetes/chronicle.ts';
 import type { Departure } from '../../src/simulator/kubernetes/departures.ts';
 import type { ClusterView } from '../../src/simulator/kubernetes/runtime.ts';
+import { type Allowed, breaches } from './invariants.ts';
 import type { Site } from './site.ts';
 
 const never = new AbortController().signal;
@@ -52,22 +54,15 @@ spec:
 
 export class DayTwo {
   readonly site: Site;
-  /** What the watch saw of each cluster: fewest workers that took work, whether etcd ever lost its quorum. */
-  readonly seen = new Map<string, { fewestWorkers: number; quorumLost: boolean }>();
+  /** When each cluster was complete for the first time, wall clock. */
+  readonly #since = new Map<string, number>();
   readonly disturbances: string[] = [];
-  readonly #watched = new Set<string>();
-  readonly #ends = new AbortController();
   /** Faults that belong to a scenario and outlive a disturbance. */
   readonly #standing = new Set<string>();
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(site: Site) {
     this.site = site;
-    void this.#watch();
-  }
-
-  stop(): void {
-    this.#ends.abort();
   }
 
   /** Asks again while the portal is away; its own answers, also refusals, end it. */
@@ -110,7 +105,7 @@ export class DayTwo {
   async running(spec: Parameters<Site['createCluster']>[0]): Promise<Cluster> {
     const { id } = await this.begin(spec);
     const cluster = await this.until(id, 'Running', ({ status }) => status?.phase === 'Running');
-    this.#watched.add(cluster.spec.name);
+    this.#since.set(cluster.spec.name, Date.now());
     return cluster;
   }
 
@@ -182,7 +177,6 @@ export class DayTwo {
 
   /** Deletes (or aborts) and proves that MAAS has everything back. */
   async gone(cluster: Cluster, how: 'delete' | 'abort' = 'delete'): Promise<void> {
-    this.#watched.delete(cluster.spec.name);
     await this.call(
       'POST',
       `/clusters/${cluster.id}/${how}`,
@@ -200,10 +194,6 @@ export class DayTwo {
     );
     if (held.length > 0 || doublyAllocated.length > 0)
       throw new Error(`${cluster.spec.name} left ${JSON.stringify({ held, doublyAllocated })}`);
-  }
-
-  unwatch(name: string): void {
-    this.#watched.delete(name);
   }
 
   /** One trouble at a random moment from now, others wait for their turn. Resolves when it is over. */
@@ -283,30 +273,24 @@ export class DayTwo {
     return departures.filter((one) => one.cluster === cluster && !except.includes(one.systemId));
   }
 
-  async #watch(): Promise<void> {
-    while (!this.#ends.signal.aborted) {
-      try {
-        for (const { name, etcd, controlPlanes, nodes } of (await this.books()).clusters) {
-          if (!this.#watched.has(name)) continue;
-          const control = new Set(controlPlanes.map(({ hostname }) => hostname));
-          const workers = nodes.filter(
-            (node) => !control.has(node.name) && node.ready && !node.unschedulable,
-          ).length;
-          const before = this.seen.get(name) ?? { fewestWorkers: workers, quorumLost: false };
-          this.seen.set(name, {
-            fewestWorkers: Math.min(before.fewestWorkers, workers),
-            quorumLost: before.quorumLost || !etcd.quorum,
-          });
-        }
-        await systemClock.sleep(SAMPLE_MS, this.#ends.signal);
-      } catch {
-        // The simulator is stopped with the site.
-        if (!this.#ends.signal.aborted) await systemClock.sleep(SAMPLE_MS).catch(() => undefined);
-      }
-    }
+  /** What went wrong with the cluster since it was complete, by the simulator's own chronicle. */
+  async breaches(
+    cluster: string,
+    allowed: Omit<Allowed, 'cluster' | 'since' | 'broken'>,
+    broken: readonly string[] = [],
+  ): Promise<string[]> {
+    const [{ departures }, moments] = await Promise.all([
+      this.books(),
+      this.simulator<Moment[]>('GET', 'moments'),
+    ]);
+    const hosts = departures
+      .filter(({ systemId }) => broken.includes(systemId))
+      .map(({ hostname }) => hostname);
+    const since = this.#since.get(cluster) ?? 0;
+    return breaches({ moments, departures }, { cluster, since, broken: hosts, ...allowed });
   }
 }
 
-/** The portal stops, or is back and this client has not signed in yet. */
-const AWAY: ReadonlySet<string> = new Set(['PORTAL_UNREACHABLE', 'UNAUTHENTICATED']);
+/** The portal stops, is back and this client has not signed in yet, or the gateway has not come back to it. */
+const AWAY: ReadonlySet<string> = new Set(['PORTAL_UNREACHABLE', 'UNAUTHENTICATED', 'GATEWAY_OFFLINE']);
 const DISTURBANCES = ['agent killed', 'portal away', 'MAAS fails'] as const;

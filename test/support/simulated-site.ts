@@ -26,6 +26,9 @@ export class SimulatedSite implements AsyncDisposable {
   #stop = new AbortController();
   #running: Promise<unknown> = Promise.resolve();
   #generation = 0;
+  #kill: (() => 'before' | 'after' | undefined) | undefined;
+  /** How often `killOnWrites` has struck. */
+  kills = 0;
 
   private constructor(
     simulator: Simulator,
@@ -93,6 +96,8 @@ export class SimulatedSite implements AsyncDisposable {
     });
     const alive = () => signal.throwIfAborted();
     const { records } = this;
+    const choose = () => this.#kill?.();
+    const die = () => this.#die();
     this.engine = createClusterEngine({
       records: {
         get: (collection, key) => records.get(collection, key),
@@ -100,7 +105,13 @@ export class SimulatedSite implements AsyncDisposable {
         watch: (collection, listener) => records.watch(collection, listener),
         async put(collection, key, value, options) {
           alive();
-          return await records.put(collection, key, value, options);
+          const kill = choose();
+          if (kill === 'before') die();
+          alive();
+          const revision = await records.put(collection, key, value, options);
+          if (kill === 'after') die();
+          alive();
+          return revision;
         },
         async delete(collection, key) {
           alive();
@@ -120,6 +131,16 @@ export class SimulatedSite implements AsyncDisposable {
     this.#running = Promise.all([this.engine.run(signal), observer.run(signal)]).then(() =>
       maas[Symbol.asyncDispose](),
     );
+  }
+
+  /** As kill -9 just before or just after a write of the record reached the disk: between any two steps. */
+  killOnWrites(choose: (() => 'before' | 'after' | undefined) | undefined): void {
+    this.#kill = choose;
+  }
+
+  #die(): void {
+    this.kills += 1;
+    this.crash();
   }
 
   crash(): void {

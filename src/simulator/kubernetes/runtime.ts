@@ -13,6 +13,7 @@ import type {
   SiteNetwork,
 } from '../ports.ts';
 import { R } from './api/resources.ts';
+import type { Moment } from './chronicle.ts';
 import { type Departure, departing } from './departures.ts';
 import { type KubernetesFaults, noFaults } from './faults.ts';
 import type { SimCluster, Site } from './node/cluster.ts';
@@ -66,6 +67,8 @@ export interface ClusterView {
 export interface KubernetesRuntime extends MachineRuntime, AsyncDisposable {
   clusters(): ClusterView[];
   departures(): readonly Departure[];
+  /** What happened to the clusters that live, each oldest first; a cluster's own end is no moment of it. */
+  moments(): Moment[];
   /** Phase of a booted machine and why it failed. */
   machine(
     systemId: string,
@@ -133,6 +136,7 @@ export function createKubernetesRuntime(options: KubernetesRuntimeOptions): Kube
     },
     milestones: () => milestones,
     departures: () => departures,
+    moments: () => living().flatMap(({ chronicle }) => chronicle.moments()),
     clusters: () => living().map(view),
     inside: living,
     async [Symbol.asyncDispose]() {

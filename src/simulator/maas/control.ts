@@ -22,6 +22,7 @@ export interface ControlOptions {
   readonly milestones: () => readonly unknown[];
   /** What they form, and what stopped with those that went. */
   readonly clusters: () => unknown;
+  readonly moments: () => unknown;
 }
 
 const reply = (status: number, value: unknown): Reply => ({
@@ -176,6 +177,7 @@ export function createControl(options: ControlOptions): (request: ControlRequest
     if (kind === 'ledger') return reply(200, region.ledger.toJSON());
     if (kind === 'stats') return reply(200, options.stats());
     if (kind === 'clusters') return reply(200, options.clusters());
+    if (kind === 'moments') return reply(200, options.moments());
     if (kind === 'milestones') return reply(200, options.milestones());
     if (kind === 'faults' && request.method === 'DELETE') {
       faults.replace([]);

@@ -8,6 +8,7 @@ import type { Milestone, Pace, SiteNetwork } from '../../ports.ts';
 import { ApiCore } from '../api/core.ts';
 import type { Json } from '../api/json.ts';
 import { ApiError } from '../api/status.ts';
+import { Chronicle } from '../chronicle.ts';
 import { EtcdCluster } from '../etcd/members.ts';
 import type { KubernetesFaults } from '../faults.ts';
 import { Containers } from './containers.ts';
@@ -44,6 +45,7 @@ export class SimCluster {
   readonly keys: ClusterKeys;
   readonly core: ApiCore;
   readonly etcd: EtcdCluster;
+  readonly chronicle: Chronicle;
   readonly containers: Containers;
   /** ClusterConfiguration of init; live values are in the kubeadm-config ConfigMap. */
   readonly configuration: Json;
@@ -66,7 +68,7 @@ export class SimCluster {
     this.name = name;
     this.keys = keys;
     this.configuration = configuration;
-    this.etcd = new EtcdCluster();
+    this.etcd = new EtcdCluster(() => this.chronicle.membership());
     this.startedAt = site.clock.now();
     this.core = new ApiCore({
       ...core,
@@ -76,6 +78,13 @@ export class SimCluster {
         if (!this.etcd.hasQuorum()) throw new ApiError(500, 'InternalError', 'etcdserver: request timed out');
       },
     });
+    this.chronicle = new Chronicle(
+      name,
+      this.core.store,
+      this.etcd,
+      () => site.clock.now(),
+      (node) => [...this.controlPlanes.values()].some(({ nodeName }) => nodeName === node),
+    );
     this.containers = new Containers(this);
     this.core.pods = this.containers;
   }
