@@ -51,7 +51,7 @@ export class CandidateList {
   /** Runs `work` when nobody else of this account allocates. */
   exclusive<T>(work: () => Promise<T>): Promise<T> {
     const run = this.#queue.then(work);
-    this.#queue = run.catch(() => undefined);
+    this.#queue = run.catch(() => undefined); // the caller hears of it; the next one only waits
     return run;
   }
 

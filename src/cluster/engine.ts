@@ -124,7 +124,7 @@ class Engine implements ClusterEngine {
       } catch (error) {
         log.error({ error: describeError(error) }, 'cluster documents could not be read');
       }
-      await this.#wake.wait(clock, RESCAN_MS, signal).catch(() => undefined);
+      await this.#wake.wait(clock, RESCAN_MS, signal).catch(() => undefined); // rejects only when aborted
     }
     await Promise.allSettled([...this.#runs.values()].map(({ done }) => done));
   }

@@ -3,6 +3,8 @@
  * position and reason. The hold is a record, so it survives restarts; delete and abort pass it, and clusters
  * that already began go on.
  */
+import { describeError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
 import type { ClusterStatus } from '../contract/cluster.ts';
 import { COLLECTIONS, type Records } from '../store/records.ts';
 import type { ClusterRecord } from './model.ts';
@@ -25,8 +27,15 @@ export interface ClusterQueue {
   place(clusterId: string): ClusterStatus['queue'];
 }
 
-/** `now`: wall clock in milliseconds. Re-reads the line whenever a cluster's record changes. */
-export async function openQueue(records: Records, now: () => number): Promise<ClusterQueue & Disposable> {
+/**
+ * `now`: wall clock in milliseconds. Re-reads the line whenever a cluster's record changes; when that fails the line
+ * stays as it was and the next change reads it again. Throws what the store throws when it cannot be read at first.
+ */
+export async function openQueue(
+  records: Records,
+  now: () => number,
+  log: Log,
+): Promise<ClusterQueue & Disposable> {
   let hold = (await records.get<Hold>(COLLECTIONS.settings, KEY))?.value;
   let line: readonly string[] = [];
   const refresh = async () => {
@@ -34,7 +43,13 @@ export async function openQueue(records: Records, now: () => number): Promise<Cl
     line = waitingLine(stored.map(({ value }) => value));
   };
   await refresh();
-  const watch = records.watch(COLLECTIONS.clusters, () => void refresh().catch(() => undefined));
+  /** One after the other: an older reading never replaces a newer one. */
+  let reading = Promise.resolve();
+  const watch = records.watch(COLLECTIONS.clusters, () => {
+    reading = reading.then(refresh).catch((error: unknown) => {
+      log.error({ error: describeError(error) }, 'the line of waiting clusters could not be read');
+    });
+  });
   return {
     async hold(reason) {
       hold = { reason, since: new Date(now()).toISOString() };

@@ -160,7 +160,7 @@ export class ClusterRun {
           turn = { kind: 'wait', ms: timings.retryCapMs };
         }
         if (turn.kind === 'gone') break;
-        await this.#wake.wait(clock, turn.ms, signal).catch(() => undefined);
+        await this.#wake.wait(clock, turn.ms, signal).catch(() => undefined); // rejects only when aborted
       }
     } finally {
       observing?.[Symbol.dispose]();
@@ -561,7 +561,7 @@ export class ClusterRun {
       this.#record = after;
       return after;
     });
-    this.#writes = write.catch(() => undefined);
+    this.#writes = write.catch(() => undefined); // the caller hears of it; the next one only waits
     return write;
   }
 

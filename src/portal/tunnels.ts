@@ -70,13 +70,14 @@ export async function openTunnels(options: TunnelsOptions): Promise<Tunnels> {
         );
       });
   });
-  /** Gateways that lost their connection and have not come back: the first loss counts. */
-  const away = new Set<string>();
+  /** Gateways that lost their connection and have not come back, with what will tell that they are Unknown: the first loss counts. */
+  const away = new Map<string, Disposable>();
   async function note(change: RosterChange): Promise<void> {
     const { gatewayId } = change;
     switch (change.kind) {
       case 'connected':
       case 'resumed':
+        away.get(gatewayId)?.[Symbol.dispose]();
         away.delete(gatewayId);
         break;
       case 'duplicate':
@@ -85,18 +86,30 @@ export async function openTunnels(options: TunnelsOptions): Promise<Tunnels> {
       case 'detached':
       case 'gone': {
         if (away.has(gatewayId)) return;
-        away.add(gatewayId);
         const reason = `${change.reason} (${change.closeCode})`;
         await db
           .updateTable('gateways')
           .set({ disconnected_at: clock.now(), disconnect_reason: reason })
           .where('id', '=', gatewayId)
           .execute();
-        clock.timer(limits.staleAfterMs, () => void announce(gatewayId).catch(() => {}));
+        away.set(
+          gatewayId,
+          clock.timer(limits.staleAfterMs, () => void announceStale(gatewayId)),
+        );
         break;
       }
     }
     await announce(gatewayId);
+  }
+  async function announceStale(gatewayId: string): Promise<void> {
+    try {
+      await announce(gatewayId);
+    } catch (error) {
+      log.error(
+        { gateway: gatewayId, error: describeError(error) },
+        'nobody was told that it is Unknown now',
+      );
+    }
   }
   /** The gateway looks different now, and so do its clusters: fresh or Unknown. */
   async function announce(gatewayId: string): Promise<void> {
@@ -138,6 +151,7 @@ export async function openTunnels(options: TunnelsOptions): Promise<Tunnels> {
       await server[Symbol.asyncDispose]();
       watching[Symbol.dispose]();
       await writing;
+      for (const timer of away.values()) timer[Symbol.dispose]();
     },
   };
 }

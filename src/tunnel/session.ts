@@ -126,6 +126,8 @@ export interface SessionInit {
   readonly id: string;
   readonly role: Role;
   readonly clock: Clock;
+  /** [0, 1): spreads the keepalive's pings; default Math.random. */
+  readonly random?: () => number;
   /** Milliseconds that a session waits without a carrier. */
   readonly graceMs: number;
   readonly local: SessionSettings;
@@ -350,6 +352,7 @@ export class Session implements TunnelSession {
         },
       },
       now,
+      this.#init.random,
     );
     const beat = onBeat(this.#clock, (at) => this.#onBeat(carrier, keepalive, at));
     this.#phase = { kind: 'attached', carrier, keepalive, beat };

@@ -1,6 +1,7 @@
 /** Policies and the queue: when they run, what they report, what survives a restart. */
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { newClusterRecord } from '../../src/cluster/model.ts';
+import { type Log, silentLog } from '../../src/base/log.ts';
 import type { KubeNode } from '../../src/cluster/observed.ts';
 import { type RebootProgress, readRebootProgress, rebootNodes } from '../../src/cluster/policies/reboot.ts';
 import { duePolicies, nextRun } from '../../src/cluster/policies/schedule.ts';
@@ -135,14 +136,39 @@ describe('the queue', () => {
     const records = memoryRecords();
     await records.put(COLLECTIONS.clusters, 'cl-two', waiting('cl-two', 20));
     await records.put(COLLECTIONS.clusters, 'cl-one', waiting('cl-one', 10));
-    using before = await openQueue(records, () => NOW);
+    using before = await openQueue(records, () => NOW, silentLog);
     expect(before.place('cl-one')).toBeUndefined();
     await before.hold('the gateway is being updated');
-    using after = await openQueue(records, () => NOW);
+    using after = await openQueue(records, () => NOW, silentLog);
     expect(after.place('cl-one')).toEqual({ position: 1, reason: 'the gateway is being updated' });
     expect(after.place('cl-two')?.position).toBe(2);
     await after.resume();
     expect(after.place('cl-two')).toBeUndefined();
+  });
+
+  it('keeps the line and says so when it cannot be read, and an older reading never replaces a newer one', async () => {
+    const records = memoryRecords();
+    const errors: unknown[] = [];
+    const log = { ...silentLog, error: (...said: unknown[]) => void errors.push(said) } as unknown as Log;
+    await records.put(COLLECTIONS.clusters, 'cl-two', waiting('cl-two', 20));
+    using queue = await openQueue(records, () => NOW, log);
+    await queue.hold('the gateway is being updated');
+    const list = vi.spyOn(records, 'list');
+    list.mockRejectedValueOnce(new Error('the disk is full'));
+    await records.put(COLLECTIONS.clusters, 'cl-one', waiting('cl-one', 10));
+    await vi.waitFor(() =>
+      expect(errors).toEqual([[{ error: expect.stringContaining('full') }, expect.any(String)]]),
+    );
+    expect(queue.place('cl-two')?.position).toBe(1);
+    const old = await records.list(COLLECTIONS.clusters);
+    const late = Promise.withResolvers<typeof old>();
+    list.mockReturnValueOnce(late.promise);
+    await records.put(COLLECTIONS.clusters, 'cl-one', waiting('cl-one', 30));
+    await records.put(COLLECTIONS.clusters, 'cl-one', waiting('cl-one', 40));
+    late.resolve(old); // in which cl-one is the older one
+    await vi.waitFor(() => expect(list).toHaveBeenCalledTimes(4));
+    await vi.waitFor(() => expect(queue.place('cl-two')?.position).toBe(1));
+    expect(queue.place('cl-one')?.position).toBe(2);
   });
 
   it('holds new clusters, and abort passes it', async () => {

@@ -1,6 +1,7 @@
 /** What the in-flight governor is for: full links with short queues, whatever buffers the path has. */
 import { describe, expect, it } from 'vitest';
 import { Governor, MAX_CAP_BYTES, MIN_CAP_BYTES, START_CAP_BYTES } from '../../src/tunnel/governor.ts';
+import { seededRandom } from '../../src/simulator/random.ts';
 import type { TunnelStream } from '../../src/tunnel/ports.ts';
 import { defaultSettings, Session } from '../../src/tunnel/session.ts';
 import { ManualClock } from '../support/manual-clock.ts';
@@ -14,6 +15,8 @@ interface Load {
   readonly bulkStreams?: number;
   /** Bulk in the other direction as well. */
   readonly bothWays?: boolean;
+  /** Of the moments at which the ends ping each other. */
+  readonly seed?: number;
 }
 
 interface Result {
@@ -44,6 +47,7 @@ async function measure(load: Load): Promise<Result> {
       id: 's',
       role,
       clock,
+      random: seededRandom(load.seed ?? 1, role).next,
       graceMs: 120_000,
       local: defaultSettings(role),
       peer: defaultSettings(role === 'gateway' ? 'portal' : 'gateway'),
@@ -155,14 +159,18 @@ describe('governor', () => {
   }, 240_000);
 
   it('#17: 50 Mbit/s full in both directions: requests stay quick', async () => {
-    const result = await measure({
-      path: { bytesPerMs: 50 * MBIT, oneWayMs: 5, bufferBytes: 10 * MIB },
-      seconds: 60,
-      bothWays: true,
-    });
-    expect(result.p50).toBeLessThanOrEqual(120);
-    expect(result.p99).toBeLessThanOrEqual(250);
-    expect(result.share).toBeGreaterThanOrEqual(0.8);
+    // Which second a ping falls into changes how much of the link the acknowledgements of the other direction take.
+    for (const seed of [1, 2, 3]) {
+      const { p50, p99, share } = await measure({
+        path: { bytesPerMs: 50 * MBIT, oneWayMs: 5, bufferBytes: 10 * MIB },
+        seconds: 60,
+        bothWays: true,
+        seed,
+      });
+      expect(p50).toBeLessThanOrEqual(120);
+      expect(p99).toBeLessThanOrEqual(250);
+      expect(share).toBeGreaterThanOrEqual(0.8);
+    }
   }, 240_000);
 
   it('starts at 256 KiB and stays within its bounds whatever it is told', () => {

@@ -114,18 +114,25 @@ serve({
     for (const socket of sockets) socket.destroy();
     return { perSecond: latencies.length / seconds, p99: quantile(latencies, 0.99) };
   },
-  /** A request every `everyMs`, whether or not the one before was answered. */
+  /** A request every `everyMs`, or when the one before was answered. `p50Bytes`: bulk that arrived here before its answer. */
   small: async ({ port, n, everyMs }: { port: number; n: number; everyMs: number }) => {
     const socket = await dial(port);
     await request(socket, 'E');
     const latencies: number[] = [];
+    const bulkBytes: number[] = [];
     for (let i = 0; i < n; i += 1) {
+      const before = received;
       const took = await request(socket).catch(() => 10_000);
       latencies.push(took);
+      bulkBytes.push(received - before);
       await pause(Math.max(0, everyMs - took));
     }
     socket.destroy();
-    return { p50: quantile(latencies, 0.5), p99: quantile(latencies, 0.99) };
+    return {
+      p50: quantile(latencies, 0.5),
+      p99: quantile(latencies, 0.99),
+      p50Bytes: quantile(bulkBytes, 0.5),
+    };
   },
   /** One fresh connection, one request; false when it failed. */
   try: async ({ port }: { port: number }) => {
