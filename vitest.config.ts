@@ -1,13 +1,11 @@
 import { defineConfig } from 'vitest/config';
 
-/**
- * A few tests judge latency or memory of a machine that other tests load at the same time, and one of the engine
- * has an unexplained stall under load. A failure counts when it repeats; a retried test is named by the runner.
- */
-const RETRIES = 2;
-const shared = { pool: 'forks', hookTimeout: 120_000, retry: RETRIES } as const;
+const shared = { pool: 'forks', hookTimeout: 120_000 } as const;
 
-/** Two groups, one after the other: what runs in one process, then what starts whole sites and wants the machine. */
+/** Judge the memory of a process or the kernel's own network. */
+const ALONE = ['test/tunnel/endurance.test.ts', 'test/tunnel/netns.test.ts'];
+
+/** Three groups, one after the other: what shares the machine, what wants it alone, and what starts whole sites. */
 export default defineConfig({
   test: {
     projects: [
@@ -16,10 +14,20 @@ export default defineConfig({
           ...shared,
           name: 'modules',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/live/**', 'test/system/**', 'node_modules/**'],
+          exclude: ['test/live/**', 'test/system/**', 'node_modules/**', ...ALONE],
           testTimeout: 60_000,
           maxWorkers: 2,
           sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        test: {
+          ...shared,
+          name: 'alone',
+          include: ALONE,
+          testTimeout: 60_000,
+          fileParallelism: false,
+          sequence: { groupOrder: 1 },
         },
       },
       {
@@ -29,7 +37,7 @@ export default defineConfig({
           include: ['test/system/**/*.test.ts'],
           testTimeout: 300_000,
           fileParallelism: false,
-          sequence: { groupOrder: 1 },
+          sequence: { groupOrder: 2 },
         },
       },
     ],
