@@ -9,11 +9,12 @@ import type { Clock } from '../base/clock.ts';
 import { describeError, PcgError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { Wake } from '../base/wake.ts';
-import type { MaasClient, MaasEvent, Machine } from './client.ts';
+import type { MaasClient, MaasEvent, MaasMachineStatus, Machine } from './client.ts';
 import { createEventTail } from './event-tail.ts';
 import { IDS_PER_REQUEST } from './read-machines.ts';
 import { createReadBatch } from './read-batch.ts';
 import { Sightings } from './sightings.ts';
+import { STATUS_NAMES } from './status.ts';
 
 export interface Sighting {
   readonly systemId: string;
@@ -31,7 +32,7 @@ export type ObserverState =
 export interface ObserverIntervals {
   /** Events are read this often while a key is active or a machine moves, milliseconds. */
   readonly activeMs: number;
-  /** A moving machine without a telling event is read again after this, milliseconds. */
+  /** A moving machine without a telling event is looked at again after this, milliseconds. */
   readonly movingMs: number;
   /** Events are read this often at rest, milliseconds. */
   readonly idleMs: number;
@@ -41,7 +42,7 @@ export interface ObserverIntervals {
 
 const DEFAULT_INTERVALS: ObserverIntervals = {
   activeMs: 5_000,
-  movingMs: 30_000, // 100 machines on the move cost the region 3 s each time
+  movingMs: 30_000,
   idleMs: 30_000,
   fullMs: 600_000,
 };
@@ -96,7 +97,7 @@ export function createMaasObserver(options: ObserverOptions): MaasObserver {
   const { client, clock, log } = options;
   const intervals = { ...DEFAULT_INTERVALS, ...options.intervals };
   const known = new Sightings();
-  const tail = createEventTail((query, signal) => client.events(query, signal));
+  const tail = createEventTail((query, signal) => client.events(query, signal), { clock });
   const wake = new Wake();
   const listeners = new Set<(keys: ReadonlySet<string>) => void>();
   const life = new AbortController();
@@ -129,6 +130,28 @@ export function createMaasObserver(options: ObserverOptions): MaasObserver {
     if (machine !== undefined) throw new PcgError('MAAS_PROTOCOL', 'MAAS listed fewer machines than it has');
   }
 
+  /**
+   * Has any of them left this status without an event? MAAS sends those that did, instead of 30 KB for each that
+   * did not. A machine that is gone is not found out this way, but by the next reading.
+   */
+  async function lookFor(
+    status: MaasMachineStatus,
+    ids: readonly string[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    const startedMs = clock.monotonic();
+    const statuses = STATUS_NAMES.filter((name) => name !== status);
+    const moved = await client.machines.list({ ids, statuses }, signal);
+    const left = new Set(moved.map(({ systemId }) => systemId));
+    known.confirm(
+      ids.filter((id) => !left.has(id)),
+      status,
+      startedMs,
+      clock.now(),
+    );
+    tell(known.take([...left], moved, startedMs, clock.now()));
+  }
+
   function tell(keys: ReadonlySet<string>): void {
     if (keys.size === 0) return;
     for (const listener of listeners) {
@@ -159,13 +182,15 @@ export function createMaasObserver(options: ObserverOptions): MaasObserver {
     if (!complete) known.markAllStale();
     const touched = known.mark(events);
     const nowMs = clock.monotonic();
-    const due = new Set(known.due({ nowMs, movingMs: intervals.movingMs }));
+    const { read, look } = known.due(nowMs, intervals.movingMs);
+    const due = new Set(read);
     if (nowMs - renewedMs >= intervals.fullMs / SLICES) {
       renewedMs = nowMs;
       for (const id of known.oldest(Math.min(IDS_PER_REQUEST, Math.ceil(ids.length / SLICES)))) due.add(id);
     }
     tell(touched);
     if (due.size > 0) await batch.want([...due], signal);
+    for (const [status, some] of look) await lookFor(status, some, signal);
   }
 
   /** One poll -> milliseconds until the next. */

@@ -4,7 +4,7 @@
  * overwrites that answer.
  */
 import { isDeepStrictEqual } from 'node:util';
-import type { MaasEvent, Machine } from './client.ts';
+import type { MaasEvent, MaasMachineStatus, Machine } from './client.ts';
 import { isMoving } from './status.ts';
 
 /** Latest events kept per machine; an installation writes about 30 of level INFO and 200 of DEBUG. */
@@ -12,6 +12,8 @@ const EVENTS_KEPT = 100;
 
 /** How MAAS names the event of every state change; knowing it only spares reads, see `mark`. */
 const STATUS_CHANGE = 'Node changed status';
+/** MAAS shows the newest event of these levels and above as the machine's message. */
+const QUIET = 'DEBUG';
 const LOUD: ReadonlySet<string> = new Set(['WARNING', 'ERROR', 'CRITICAL', 'AUDIT']);
 
 interface Entry {
@@ -19,18 +21,25 @@ interface Entry {
   machine: Machine | undefined;
   /** Wall clock, for showing; undefined: never read. */
   observedAt: number | undefined;
-  /** Monotonic start of the newest reading (or time of the answer of an action). */
+  /** Monotonic start of the newest reading (or time of the answer of an action), or of a look at its status. */
   asOfMs: number;
+  /** The same without looks. */
+  readMs: number;
   /** Something happened that the reading does not show. */
   stale: boolean;
   events: MaasEvent[];
 }
 
+/** What is to be asked of MAAS now. */
 export interface Due {
-  readonly nowMs: number;
-  /** Reading of a moving machine, or one of an active key, older than this is due. */
-  readonly movingMs: number;
+  /** Machines whose reading is missing or outdated. */
+  readonly read: readonly string[];
+  /** Status -> machines of which only a change of status is of interest. */
+  readonly look: ReadonlyMap<MaasMachineStatus, readonly string[]>;
 }
+
+/** Looks at a moving machine between two readings of it: a look does not show that a machine is gone. */
+const LOOKS_PER_READING = 4;
 
 export class Sightings {
   readonly #keys = new Map<string, readonly string[]>();
@@ -52,6 +61,7 @@ export class Sightings {
           machine: undefined,
           observedAt: undefined,
           asOfMs: Number.NEGATIVE_INFINITY,
+          readMs: Number.NEGATIVE_INFINITY,
           stale: true,
           events: [],
         });
@@ -108,23 +118,34 @@ export class Sightings {
     return false;
   }
 
-  /** Machines whose reading is missing or outdated by an event, then those whose reading is too old for what they do. */
-  due({ nowMs, movingMs }: Due): string[] {
-    const outdated: string[] = [];
-    const old: string[] = [];
+  /**
+   * To be read: machines without a reading, with one that an event outdated, and moving ones now and then. To be
+   * looked at: those of which nothing was heard for `movingMs` while they move or somebody waits for them, and
+   * with them all others of the same status, which cost nothing.
+   */
+  due(nowMs: number, movingMs: number): Due {
+    const read: string[] = [];
+    const watched = new Map<MaasMachineStatus, string[]>();
+    const late = new Set<MaasMachineStatus>();
     for (const [id, entry] of this.#entries) {
-      const watched =
-        (entry.machine !== undefined && isMoving(entry.machine.status)) || this.#isActive(entry);
-      if (entry.stale) outdated.push(id);
-      else if (watched && nowMs - entry.asOfMs >= movingMs) old.push(id);
+      const status = entry.machine?.status ?? 'unknown';
+      const moving = isMoving(status);
+      if (entry.stale) read.push(id);
+      else if (!moving && !this.#isActive(entry)) continue;
+      else if (status === 'unknown' && nowMs - entry.readMs >= movingMs) read.push(id);
+      else if (moving && nowMs - entry.readMs >= movingMs * LOOKS_PER_READING) read.push(id);
+      else if (status !== 'unknown') {
+        watched.set(status, [...(watched.get(status) ?? []), id]);
+        if (nowMs - entry.asOfMs >= movingMs) late.add(status);
+      }
     }
-    return [...outdated, ...old];
+    return { read, look: new Map([...watched].filter(([status]) => late.has(status))) };
   }
 
   /** The `count` machines that were read longest ago. */
   oldest(count: number): string[] {
     return [...this.#entries]
-      .sort(([, a], [, b]) => a.asOfMs - b.asOfMs)
+      .sort(([, a], [, b]) => a.readMs - b.readMs)
       .slice(0, count)
       .map(([id]) => id);
   }
@@ -137,8 +158,11 @@ export class Sightings {
       if (entry === undefined) continue;
       entry.events.push(event);
       if (entry.events.length > EVENTS_KEPT) entry.events.splice(0, entry.events.length - EVENTS_KEPT);
-      if (event.type === STATUS_CHANGE || LOUD.has(event.level)) entry.stale = true;
-      if (event.level !== 'DEBUG') for (const key of entry.keys) touched.add(key);
+      const change = event.type === STATUS_CHANGE && !isKnown(event, entry.machine);
+      if (change || LOUD.has(event.level)) entry.stale = true;
+      if (event.level === QUIET) continue;
+      if (entry.machine !== undefined) entry.machine = { ...entry.machine, statusMessage: messageOf(event) };
+      for (const key of entry.keys) touched.add(key);
     }
     return touched;
   }
@@ -168,10 +192,19 @@ export class Sightings {
       }
       const machine = byId.get(id);
       const same = entry.observedAt !== undefined && isDeepStrictEqual(entry.machine, machine);
-      Object.assign(entry, { machine, observedAt, asOfMs: startedMs, stale: false });
+      Object.assign(entry, { machine, observedAt, asOfMs: startedMs, readMs: startedMs, stale: false });
       if (!same) for (const key of entry.keys) changed.add(key);
     }
     return changed;
+  }
+
+  /** A look that began at `startedMs` found these machines still in this status. */
+  confirm(ids: readonly string[], status: MaasMachineStatus, startedMs: number, observedAt: number): void {
+    for (const id of ids) {
+      const entry = this.#entries.get(id);
+      if (entry === undefined || entry.asOfMs > startedMs || entry.machine?.status !== status) continue;
+      Object.assign(entry, { observedAt, asOfMs: startedMs });
+    }
   }
 
   /** Ids that were there in the last reading and are missing in `found`. */
@@ -184,4 +217,16 @@ export class Sightings {
     for (const key of entry.keys) if (this.#active.has(key)) return true;
     return false;
   }
+}
+
+/**
+ * The echo of an action whose answer we have. "From 'Allocated' to 'Deploying'": another wording costs a reading,
+ * and so does every change to and fro, since one of its events names another status.
+ */
+function isKnown(event: MaasEvent, machine: Machine | undefined): boolean {
+  return machine !== undefined && event.description.includes(` to '${machine.statusName}'`);
+}
+
+function messageOf({ type, description }: MaasEvent): string {
+  return description === '' ? type : `${type} - ${description}`;
 }

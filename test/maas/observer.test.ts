@@ -129,6 +129,57 @@ describe('what it asks', () => {
   });
 });
 
+describe('what it does not read', () => {
+  it('machines that go on installing: it only asks whether one stopped to', async () => {
+    await using at = await watch();
+    populate(at, 5);
+    for (const id of at.region.machines.keys()) at.region.machines.set(id, DEPLOYING);
+    at.observer.active('c1', true);
+    await at.pass(1_000);
+    expect(at.region.listed).toBe(30);
+    await at.pass(115_000);
+    expect(at.region.listed).toBe(30);
+    const sightings = at.observer.machines('c1');
+    const oldest = Math.min(...sightings.map(({ observedAt }) => observedAt ?? 0));
+    expect(at.clock.now() - oldest).toBeLessThanOrEqual(36_000);
+    const looks = at.region.seen.filter((seen) => seen.query.has('status'));
+    expect(looks.length).toBeLessThanOrEqual(4);
+  });
+
+  it('a machine whose action has just answered with what the event says', async () => {
+    await using at = await watch();
+    populate(at, 1);
+    at.region.machines.set('m1x0', ALLOCATED);
+    at.observer.active('c1', true);
+    await at.pass(1_000);
+    const answer = at.observer.machines('c1')[0]?.machine;
+    if (answer === undefined) throw new Error('not read');
+    at.region.move('m1x0', DEPLOYING);
+    at.observer.saw({ ...answer, status: 'deploying', statusName: `S${DEPLOYING}` });
+    const before = at.region.listed;
+    await at.pass(10_000);
+    expect(at.region.listed).toBe(before);
+    // To and fro: the names at both ends are the same, what happened between is not.
+    at.region.move('m1x0', ALLOCATED);
+    at.region.move('m1x0', DEPLOYING);
+    await at.pass(10_000);
+    expect(at.region.listed).toBe(before + 1);
+  });
+
+  it('a machine for the message that its event brings', async () => {
+    await using at = await watch();
+    populate(at, 1);
+    at.observer.active('c1', true);
+    await at.pass(1_000);
+    const before = at.region.listed;
+    at.region.log('m1x0', 'INFO', 'Configuring storage');
+    at.region.log('m1x0', 'DEBUG', 'HTTP Request');
+    await at.pass(10_000);
+    expect(at.observer.machines('c1')[0]?.machine?.statusMessage).toBe('Configuring storage');
+    expect(at.region.listed).toBe(before);
+  });
+});
+
 describe('whom it wakes', () => {
   it('wakes only the cluster whose machine changed, within the active interval', async () => {
     await using at = await watch();
@@ -180,6 +231,18 @@ describe('what it finds without an event', () => {
     at.region.machines.set('m1x0', DEPLOYED); // written straight into the database, as 3.6 does
     await at.pass(36_000);
     expect(at.observer.machines('c1')[0]?.machine?.status).toBe('deployed');
+  });
+
+  it('sees within two minutes and a bit that an installing machine was deleted', async () => {
+    await using at = await watch();
+    populate(at, 1);
+    at.region.machines.set('m1x0', DEPLOYING);
+    at.observer.active('c1', true);
+    await at.pass(1_000);
+    at.region.machines.delete('m1x0');
+    await at.pass(130_000);
+    expect(at.observer.machines('c1')[0]).toMatchObject({ systemId: 'm1x0', machine: undefined });
+    expect(at.woken.at(-1)).toEqual(['c1']);
   });
 
   it('re-reads every machine at rest within ten minutes and a bit', async () => {

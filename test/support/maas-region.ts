@@ -2,6 +2,7 @@
  * A tiny region for the observer's tests: machines in a map, an event log with ids, and knobs for lies and
  * outages. It answers the calls that an observer may make and counts them; anything else is a 404.
  */
+import { statusFromNumber } from '../../src/maas/status.ts';
 import { json, type Script, type Seen, serveScript, text, wireMachine } from './maas-wire.ts';
 
 export interface RegionEvent {
@@ -9,6 +10,7 @@ export interface RegionEvent {
   readonly node: string;
   readonly level: string;
   readonly type: string;
+  readonly description?: string;
 }
 
 const LEVELS = ['DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL'];
@@ -18,6 +20,8 @@ export interface TinyRegion extends AsyncDisposable {
   readonly machines: Map<string, number>;
   readonly events: RegionEvent[];
   readonly seen: Seen[];
+  /** Machines that lists have answered with: each is 30 KB and 30 ms on a real one. */
+  listed: number;
   /** Machines left out of lists although they exist. */
   readonly hiddenFromLists: Set<string>;
   down: boolean;
@@ -25,7 +29,7 @@ export interface TinyRegion extends AsyncDisposable {
   beforeListAnswer: (() => Promise<void>) | undefined;
   /** Runs before an events query is answered. */
   beforeEventsAnswer: (() => void) | undefined;
-  /** Sets the status and logs the event that MAAS logs for it. */
+  /** Sets the status and logs the event that MAAS logs for it; the status's name is `S<number>`. */
   move(systemId: string, status: number): void;
   log(node: string, level: string, type: string, id?: number): void;
   count(path: string, op?: string): number;
@@ -43,9 +47,12 @@ export async function tinyRegion(): Promise<TinyRegion> {
     if (seen.path === 'machines/') {
       const ids = seen.query.getAll('id');
       if (ids.length === 0) return text(out, 400, 'an observer never lists the fleet');
+      const statuses = seen.query.getAll('status');
       const found = ids
         .filter((id) => machines.has(id) && !region.hiddenFromLists.has(id))
-        .map((id) => wireMachine(id, machines.get(id) ?? 0));
+        .filter((id) => statuses.length === 0 || statuses.includes(statusFromNumber(machines.get(id) ?? 0)))
+        .map((id) => wireMachine(id, machines.get(id) ?? 0, { status_name: `S${machines.get(id)}` }));
+      region.listed += found.length;
       await region.beforeListAnswer?.();
       return json(out, found);
     }
@@ -79,13 +86,16 @@ export async function tinyRegion(): Promise<TinyRegion> {
     machines,
     events,
     seen: script.seen,
+    listed: 0,
     hiddenFromLists: new Set(),
     down: false,
     beforeListAnswer: undefined,
     beforeEventsAnswer: undefined,
     move(systemId, status) {
+      const before = machines.get(systemId);
       machines.set(systemId, status);
-      region.log(systemId, 'DEBUG', 'Node changed status');
+      const description = `From 'S${before}' to 'S${status}'`;
+      events.push({ id: ++lastId, node: systemId, level: 'DEBUG', type: 'Node changed status', description });
     },
     log(node, level, type, id) {
       events.push({ id: id ?? ++lastId, node, level, type });
