@@ -23,17 +23,9 @@ import { type Beat, loopLagMs, onBeat } from './heartbeat.ts';
 import { Keepalive } from './keepalive.ts';
 import type { SessionGauges, TunnelMetrics } from './metrics.ts';
 import { Outlet } from './outlet.ts';
-import {
-  type Ack,
-  readAck,
-  readCredit,
-  readDrain,
-  readGoAway,
-  writeDrain,
-  writeGoAway,
-  writePong,
-} from './payload.ts';
+import { readAck, readCredit, readDrain, readGoAway, writeDrain, writeGoAway, writePong } from './payload.ts';
 import type { OpenOptions, TargetHandler, TunnelStream } from './ports.ts';
+import { Receipts } from './receipts.ts';
 import { Streams } from './streams.ts';
 import { SYNC_CREDIT_BYTES, SyncReceiver, SyncSender } from './sync-channel.ts';
 
@@ -161,10 +153,6 @@ export function defaultSettings(role: Role): SessionSettings {
   };
 }
 
-/** Acknowledge at the latest after this many received bytes, or this time while busy, or this when quiet. */
-const ACK_BYTES = 32 * 1024;
-const ACK_BUSY_MS = 25;
-const ACK_QUIET_MS = 200;
 /** A carrier that holds this much for this long has a peer that does not read. */
 const SLOW_BYTES = 4 * 1024 * 1024;
 const SLOW_MS = 30_000;
@@ -208,6 +196,7 @@ export class Session implements TunnelSession {
   readonly #clock: Clock;
   readonly #outlet: Outlet;
   readonly #streams: Streams;
+  readonly #receipts: Receipts;
   readonly #syncOut: SyncSender;
   readonly #syncIn: SyncReceiver;
   readonly #tracking: Disposable | undefined;
@@ -218,29 +207,18 @@ export class Session implements TunnelSession {
   #draining: (() => void) | undefined;
   #slowSince: number | undefined;
 
-  // ---- what was received, for acknowledgements
-  #received: number;
-  #receivedBytes = 0;
-  #lastReceivedAt = 0;
-  #ackedBytes = 0;
-  #ackedCount: number;
-  #lastAckAt = 0;
-  #ackTimer: Disposable | undefined;
-
   constructor(init: SessionInit) {
     this.#init = init;
     this.id = init.id;
     this.role = init.role;
     this.#clock = init.clock;
-    this.#received = init.first?.peerSequence ?? 0;
-    this.#ackedCount = this.#received;
     const { promise, resolve } = Promise.withResolvers<SessionError>();
     this.closed = promise;
     this.#resolveClosed = resolve;
     const outlet = new Outlet({
       clock: init.clock,
       io: {
-        ack: (now) => this.#takeAck(now),
+        ack: (now) => this.#receipts.take(now),
         pingSent: (now) => {
           if (this.#phase.kind === 'attached') this.#phase.keepalive.pingSent(now);
         },
@@ -250,6 +228,7 @@ export class Session implements TunnelSession {
       failed: (error) => this.#init.log?.error({ error: describeError(error) }, 'a stream callback threw'),
     });
     this.#outlet = outlet;
+    this.#receipts = new Receipts(init.clock, init.first?.peerSequence ?? 0, () => outlet.acknowledge());
     const floors = init.local.openCredit * init.local.maxStreams;
     this.#streams = new Streams({
       role: init.role,
@@ -308,7 +287,7 @@ export class Session implements TunnelSession {
 
   /** Count of reliable frames received: what RESUME and RESUMED tell the peer. */
   get nextExpected(): number {
-    return this.#received;
+    return this.#receipts.count;
   }
 
   /** Number for the next RESUME: one that arrives late, behind a newer one, is recognised by it. */
@@ -418,8 +397,7 @@ export class Session implements TunnelSession {
     if (this.#phase.kind !== 'attached') return;
     this.#phase.beat[Symbol.dispose]();
     this.#phase.carrier.bind(DEAF);
-    this.#ackTimer?.[Symbol.dispose]();
-    this.#ackTimer = undefined;
+    this.#receipts.rest();
     this.#outlet.detach();
   }
 
@@ -447,13 +425,11 @@ export class Session implements TunnelSession {
       this.#init.local.maxFrameBytes,
       (type, flags, id, sequence, payload) => {
         if (isReliable(type)) {
-          if (sequence !== this.#received >>> 0) {
+          if (sequence !== this.#receipts.count >>> 0) {
             this.close(CLOSE.PROTOCOL, 'a frame is missing or repeated');
             return false;
           }
-          this.#received += 1;
-          this.#receivedBytes += HEADER_BYTES + payload.length;
-          this.#lastReceivedAt = now;
+          this.#receipts.add(HEADER_BYTES + payload.length, now);
         }
         this.#onFrame(type, flags, id, payload, now);
         return this.#phase.kind === 'attached';
@@ -461,7 +437,7 @@ export class Session implements TunnelSession {
     );
     if (fault === 'too-big') this.close(CLOSE.TOO_BIG, 'a frame is larger than agreed');
     else if (fault !== undefined) this.close(CLOSE.PROTOCOL, 'a frame does not fit its message');
-    if (this.#received !== this.#ackedCount) this.#planAck(now);
+    if (this.#phase.kind === 'attached') this.#receipts.plan(now);
   }
 
   #onFrame(type: number, flags: number, id: number, payload: Buffer, now: number): void {
@@ -533,36 +509,6 @@ export class Session implements TunnelSession {
     const away = readGoAway(payload);
     if (away === undefined) return this.close(CLOSE.PROTOCOL, 'unreadable GOAWAY');
     this.#end(new SessionError(away.closeCode, away.message || 'the peer ended the session'));
-  }
-
-  // ---- acknowledging
-
-  #planAck(now: number): void {
-    if (this.#phase.kind !== 'attached') return;
-    if (this.#receivedBytes - this.#ackedBytes >= ACK_BYTES) {
-      this.#outlet.acknowledge();
-      return;
-    }
-    if (this.#ackTimer !== undefined) return;
-    const busy = now - this.#lastAckAt <= ACK_QUIET_MS;
-    this.#ackTimer = this.#clock.timer(busy ? ACK_BUSY_MS : ACK_QUIET_MS, () => {
-      this.#ackTimer = undefined;
-      this.#outlet.acknowledge();
-    });
-  }
-
-  #takeAck(now: number): Ack | undefined {
-    if (this.#received === this.#ackedCount) return undefined;
-    this.#ackTimer?.[Symbol.dispose]();
-    this.#ackTimer = undefined;
-    this.#lastAckAt = now;
-    this.#ackedCount = this.#received;
-    this.#ackedBytes = this.#receivedBytes;
-    return {
-      sequence: this.#received,
-      bytes: this.#receivedBytes,
-      delayUs: (now - this.#lastReceivedAt) * 1000,
-    };
   }
 
   // ---- the owner's verbs

@@ -6,19 +6,14 @@
  * Invariant: `ws` itself only writes pongs and the close message, synchronously (no compression), so both kinds of
  * writes keep their order on the socket.
  */
-import { randomFillSync } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import type { RawData, WebSocket } from 'ws';
 import type { Carrier, CarrierHandler } from './carrier.ts';
 import { CLOSE } from './codes.ts';
+import { MessageReader } from './message-reader.ts';
+import { framed, MaskedWriter, MAX_HEADER_BYTES } from './message-writer.ts';
 
-/** Longest header of a WebSocket frame: 2 bytes, 8 of length, 4 of mask. */
-const MAX_HEADER_BYTES = 14;
-/** Payload of masked messages starts at a multiple of four, for masking by words. */
-const MASKED_START = 16;
-const FIN_BINARY = 0x82;
-const MASKED = 0x80;
 /** RFC 6455: a close message has at most 125 bytes, two of them the code. */
 const MAX_REASON_BYTES = 123;
 /** Messages that may wait for the first `bind`; the handshake sends one and waits. */
@@ -47,11 +42,33 @@ export function webSocketCarrier(webSocket: WebSocket, options: CarrierOptions =
   return new WebSocketCarrier(webSocket, options);
 }
 
+/** What `ws` does not show. */
+interface Inside {
+  readonly _socket: Socket;
+  readonly _isServer: boolean;
+  readonly _receiver: {
+    readonly _bufferedBytes: number;
+    write(chunk: Buffer): boolean;
+  };
+}
+
+/** Our reader goes in front of that of `ws`, unless that one is in the middle of a frame. */
+function readOurselves(
+  { _isServer: masked, _receiver: receiver }: Inside,
+  message: (data: Buffer) => void,
+): void {
+  if (receiver._bufferedBytes > 0) return;
+  const other = receiver.write.bind(receiver);
+  const reader = new MessageReader(masked, { message, other });
+  receiver.write = (chunk) => reader.read(chunk);
+}
+
 class WebSocketCarrier implements Carrier {
   readonly headroom = MAX_HEADER_BYTES;
   readonly #webSocket: WebSocket;
   readonly #socket: Socket;
-  readonly #masking: 'none' | 'zero' | 'random';
+  readonly #zeroMask: boolean;
+  readonly #maskedWriter: MaskedWriter | undefined;
   #handler: CarrierHandler | undefined;
   #early: Buffer[] = [];
   #over: { readonly code: number; readonly reason: string } | undefined;
@@ -59,11 +76,13 @@ class WebSocketCarrier implements Carrier {
 
   constructor(webSocket: WebSocket, options: CarrierOptions) {
     this.#webSocket = webSocket;
-    const inside = webSocket as unknown as { _socket: Socket; _isServer: boolean };
+    const inside = webSocket as unknown as Inside;
     this.#socket = inside._socket;
     const hidden = this.#socket instanceof TLSSocket || options.mask === 'zero';
-    this.#masking = inside._isServer ? 'none' : hidden ? 'zero' : 'random';
+    this.#zeroMask = !inside._isServer && hidden;
+    this.#maskedWriter = inside._isServer || hidden ? undefined : new MaskedWriter(this.#socket);
     webSocket.on('message', (data, isBinary) => this.#onMessage(data, isBinary));
+    readOurselves(inside, (message) => this.#onMessage(message, true));
     webSocket.on('close', (code, reason) => this.#onClose(code, reason));
     webSocket.on('error', (error: Error & { code?: string }) => {
       if (error.code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH') this.#localCode = CLOSE.TOO_BIG;
@@ -101,13 +120,13 @@ class WebSocketCarrier implements Carrier {
 
   send(parts: readonly Buffer[]): void {
     if (this.#webSocket.readyState !== this.#webSocket.OPEN) return;
-    if (this.#masking === 'random') {
-      this.#socket.write(masked(parts), this.#onWritten);
+    if (this.#maskedWriter !== undefined) {
+      this.#maskedWriter.write(parts, this.#onWritten);
       return;
     }
     const socket = this.#socket;
     const last = parts.length - 1;
-    const first = framed(parts, this.#masking === 'zero');
+    const first = framed(parts, this.#zeroMask);
     if (last === 0) {
       socket.write(first, this.#onWritten);
       return;
@@ -155,56 +174,6 @@ class WebSocketCarrier implements Carrier {
     const own = this.#localCode ?? WS_CODES[code] ?? code;
     this.#over = { code: own, reason: reason.toString() };
     this.#handler?.closed(own, this.#over.reason);
-  }
-}
-
-/** The first part with the header in its head room. */
-function framed(parts: readonly Buffer[], zeroMask: boolean): Buffer {
-  const first = parts[0] as Buffer;
-  let length = first.length - MAX_HEADER_BYTES;
-  for (let index = 1; index < parts.length; index += 1) length += (parts[index] as Buffer).length;
-  const size = headerBytes(length, zeroMask);
-  const start = MAX_HEADER_BYTES - size;
-  writeHeader(first, start, length, zeroMask);
-  if (zeroMask) first.fill(0, MAX_HEADER_BYTES - 4, MAX_HEADER_BYTES);
-  return first.subarray(start);
-}
-
-/** The whole message, copied and masked with a fresh key. */
-function masked(parts: readonly Buffer[]): Buffer {
-  let length = -MAX_HEADER_BYTES;
-  for (const part of parts) length += part.length;
-  const words = (length + 3) >>> 2;
-  const out = Buffer.allocUnsafeSlow(MASKED_START + 4 * words);
-  let at = MASKED_START;
-  for (let index = 0; index < parts.length; index += 1) {
-    const part = parts[index] as Buffer;
-    at += part.copy(out, at, index === 0 ? MAX_HEADER_BYTES : 0);
-  }
-  randomFillSync(out, MASKED_START - 4, 4);
-  const view = new Uint32Array(out.buffer, out.byteOffset + MASKED_START - 4, words + 1);
-  const mask = view[0] as number;
-  for (let index = 1; index <= words; index += 1) view[index] = (view[index] as number) ^ mask;
-  const size = headerBytes(length, true);
-  writeHeader(out, MASKED_START - size, length, true);
-  return out.subarray(MASKED_START - size, MASKED_START + length);
-}
-
-function headerBytes(length: number, withMask: boolean): number {
-  return (length < 126 ? 2 : length < 65_536 ? 4 : 10) + (withMask ? 4 : 0);
-}
-
-function writeHeader(into: Buffer, at: number, length: number, withMask: boolean): void {
-  into[at] = FIN_BINARY;
-  const bit = withMask ? MASKED : 0;
-  if (length < 126) into[at + 1] = bit | length;
-  else if (length < 65_536) {
-    into[at + 1] = bit | 126;
-    into.writeUInt16BE(length, at + 2);
-  } else {
-    into[at + 1] = bit | 127;
-    into.writeUInt32BE(0, at + 2);
-    into.writeUInt32BE(length, at + 6);
   }
 }
 
