@@ -31,6 +31,8 @@ interface Case {
   /** One run. */
   readonly once: (site: Site) => Promise<Values>;
   readonly path?: 'loopback' | 'link' | 'link-proxy' | 'delay' | 'proxy' | undefined;
+  /** Measured for ours over wss as well. */
+  readonly tls?: boolean;
   /** Set up anew for every run. */
   readonly fresh?: boolean;
 }
@@ -57,6 +59,7 @@ const throughput = (n: number, way: 'up' | 'down'): Case => {
   return {
     names: [name],
     units: ['MB/s'],
+    tls: true,
     once: async (site) => ({
       [name]: (await flow(site, way === 'up' ? 'S' : 'D', n, WARM_MS, BULK_MS)) / 1e6,
     }),
@@ -94,6 +97,7 @@ const CASES: readonly Case[] = [
   {
     names: ['requests-32', 'requests-32-p99'],
     units: ['1/s', 'ms'],
+    tls: true,
     once: async (site) => {
       const { perSecond, p99 } = await site.client.ask<{ perSecond: number; p99: number }>({
         op: 'requests',
@@ -173,7 +177,7 @@ export async function run(results: Results, options: BenchOptions): Promise<void
     options.cases.length === 0 ||
     names.some((name) => options.cases.some((wanted) => name.startsWith(wanted)));
   // what was made outside this process goes with it, however it ends
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => process.exit(1));
   using stack = new DisposableStack();
   let spaces: TwoNamespaces | undefined;
   let whyNoSpaces = '';
@@ -217,7 +221,7 @@ export async function run(results: Results, options: BenchOptions): Promise<void
       }
       await quiet(site);
     };
-    for (const subject of SUBJECTS) {
+    for (const subject of [...SUBJECTS, ...(one.tls ? (['pcg-tls'] as const) : [])]) {
       try {
         const path = pathOf(one.path ?? 'loopback');
         if (one.fresh) {

@@ -5,6 +5,7 @@
  */
 import { createServer as createHttp } from 'node:http';
 import * as h2 from 'node:http2';
+import { createServer as createHttps } from 'node:https';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import WebSocket, { createWebSocketStream, WebSocketServer } from 'ws';
@@ -31,6 +32,8 @@ export interface EndSettings {
   readonly identity: string;
   readonly gatewayKey: string;
   readonly portalKey: string;
+  /** PEM; the portal then listens with TLS. */
+  readonly tls?: { readonly cert: string; readonly key: string; readonly ca: string };
 }
 
 const H2_WINDOW_BYTES = 4 * 1024 * 1024;
@@ -93,7 +96,7 @@ async function portal(settings: EndSettings): Promise<{ carrierPort: number; fro
     });
     return { carrierPort: 0, frontPort };
   }
-  const http = createHttp();
+  const http = settings.tls ? createHttps(settings.tls) : createHttp();
   let onFront: OnFront = (socket) => void socket.destroy();
   if (subject === 'pcg') {
     const server = createTunnelServer({
@@ -148,7 +151,7 @@ async function portal(settings: EndSettings): Promise<{ carrierPort: number; fro
 
 async function gateway(settings: EndSettings): Promise<number> {
   const { subject, targetPort } = settings;
-  const url = `ws://${settings.toHost}:${settings.toPort}`;
+  const url = `${settings.tls ? 'wss' : 'ws'}://${settings.toHost}:${settings.toPort}`;
   if (subject === 'relay') {
     const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) =>
       pair(socket, toTarget(targetPort)),
@@ -162,6 +165,7 @@ async function gateway(settings: EndSettings): Promise<number> {
       instanceId: 'node-1',
       identity: parseIdentity(settings.identity),
       portalKey: settings.portalKey,
+      caPem: settings.tls?.ca,
       sync: new GatewayStore(),
       targets: () =>
         new Promise((resolve, reject) => {

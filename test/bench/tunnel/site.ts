@@ -1,12 +1,30 @@
 /** A subject set up on a path: its two ends, the load's two ends, and whatever lies between. */
 import { generateIdentity, type Identity } from '../../../src/tunnel/identity.ts';
+import { issueServerCertificate } from '../../../src/kube/pki.ts';
+import { testPki } from '../../support/tls-server.ts';
 import type { EndSettings } from './end.ts';
 import type { TwoNamespaces } from './namespaces.ts';
 import { cpuSeconds, pause, rssMb, Worker } from './rpc.ts';
 import { SshPair } from './ssh.ts';
 
 export const SUBJECTS = ['pcg', 'relay', 'http2', 'yamux', 'openssh'] as const;
-export type Subject = (typeof SUBJECTS)[number];
+/** `pcg-tls`: ours over wss, as it is used outside; of the others only OpenSSH encrypts. */
+export type Subject = (typeof SUBJECTS)[number] | 'pcg-tls';
+
+const CERTIFICATE_MS = 24 * 3_600_000;
+
+/** For 127.0.0.1, from a CA made for the run. */
+async function throwAwayTls(): Promise<NonNullable<EndSettings['tls']>> {
+  const { ca } = await testPki();
+  const { certPem, keyPem } = await issueServerCertificate(ca, {
+    commonName: 'portal',
+    dnsNames: [],
+    ipAddresses: ['127.0.0.1'],
+    nowMs: Date.now(),
+    validityMs: CERTIFICATE_MS,
+  });
+  return { cert: certPem, key: keyPem, ca: ca.certPem };
+}
 
 export interface Path {
   /** The link between the ends, else loopback. */
@@ -124,7 +142,8 @@ export class Site implements AsyncDisposable {
     this.#portal = this.#stack.use(new Worker('end.ts', spaces?.portal));
     this.#gateway = this.#stack.use(new Worker('end.ts', spaces?.gateway));
     const base = {
-      subject: this.#subject,
+      subject: this.#subject === 'pcg-tls' ? 'pcg' : this.#subject,
+      ...(this.#subject === 'pcg-tls' ? { tls: await throwAwayTls() } : {}),
       host: '127.0.0.1',
       port: 0,
       toHost: '127.0.0.1',

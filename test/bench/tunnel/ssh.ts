@@ -1,7 +1,7 @@
 /** OpenSSH -R as a subject: a throw-away sshd with keys made for the run, and ssh that is started again when it ends. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtemp } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
@@ -62,9 +62,10 @@ export class SshPair implements AsyncDisposable {
 
   static async create(host: string, portalSpace?: string): Promise<SshPair> {
     const directory = await mkdtemp(join(tmpdir(), 'pcg-bench-ssh-'));
+    const pair = new SshPair(directory, await freePort(), await freePort(), portalSpace);
+    process.once('exit', pair.#remove);
     for (const name of ['host', 'user'])
       execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(directory, name)]);
-    const pair = new SshPair(directory, await freePort(), await freePort(), portalSpace);
     writeFileSync(join(directory, 'authorized'), readFileSync(join(directory, 'user.pub')));
     writeFileSync(
       join(directory, 'config'),
@@ -81,7 +82,6 @@ export class SshPair implements AsyncDisposable {
         `PidFile ${directory}/pid`,
       ].join('\n'),
     );
-    process.once('exit', pair.#kill);
     pair.startServer();
     return pair;
   }
@@ -146,12 +146,12 @@ export class SshPair implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    process.off('exit', this.#kill);
-    this.#kill();
-    await rm(this.#directory, { recursive: true, force: true });
+    process.off('exit', this.#remove);
+    this.#remove();
   }
 
-  readonly #kill = (): void => {
+  /** Synchronous, for a bench that is ended by a signal: neither programs nor keys stay behind. */
+  readonly #remove = (): void => {
     this.#over = true;
     for (const pid of [...this.gatewayPids, ...this.portalPids]) {
       try {
@@ -160,5 +160,6 @@ export class SshPair implements AsyncDisposable {
         // ended by itself
       }
     }
+    rmSync(this.#directory, { recursive: true, force: true });
   };
 }
