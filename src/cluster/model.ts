@@ -224,6 +224,8 @@ export interface PolicyRecord {
   readonly restore?: { readonly backup: string; readonly namespaces: readonly string[] };
   readonly lastRunAt?: number;
   readonly startedAt?: number;
+  /** Patching begins no further node after this. */
+  readonly windowEndsAt?: number;
   readonly summary: Readonly<Record<string, unknown>>;
   readonly error?: ProblemDetails;
 }

@@ -10,6 +10,7 @@ import { endpointAddress, type ClusterRecord } from './model.ts';
 import type { Observed } from './observed.ts';
 import { planDelete } from './plan-delete.ts';
 import { backupSetup } from './policies/backup-setup.ts';
+import { rebootingNode } from './policies/reboot.ts';
 import { duePolicies } from './policies/schedule.ts';
 import { planNode, planRemoval } from './plan-node.ts';
 import { planRemediation } from './remediation.ts';
@@ -193,10 +194,17 @@ function planBackups({ document, record, endpointUp }: Scene): Step[] {
     : [{ kind: 'set-up-backups', hash }];
 }
 
+/** The only control plane was rebooted and does not come back: nobody but the clock can say so. */
+function isRebootLost({ record, observed, timings }: Scene): boolean {
+  const away = rebootingNode(record);
+  return away !== undefined && observed.now - away.since > timings.rebootDeadlineMs;
+}
+
 /** Policies run on a cluster at rest, one at a time. */
 function planPolicies(scene: Scene): Step[] {
   const { document, record, observed } = scene;
-  if (record.stage.kind !== 'running' || !scene.endpointUp) return [];
+  if (record.stage.kind !== 'running') return [];
+  if (!scene.endpointUp) return isRebootLost(scene) ? [{ kind: 'run-policy', policy: 'patching' }] : [];
   const [due] = duePolicies(document, record, observed.now);
   // A run that has begun goes on while its own reboots make nodes NotReady.
   const begun = due !== undefined && record.policies[due]?.state === 'running';

@@ -95,6 +95,8 @@ function hostJob(
         name: policy,
         image: POLICY_IMAGES.host,
         command: ['/bin/sh', '-c', script],
+        // What it printed last is the reason when it fails.
+        terminationMessagePolicy: 'FallbackToLogsOnError',
         securityContext: { privileged: true },
         resources: { requests: { cpu: '50m', memory: '32Mi' } },
       },

@@ -32,11 +32,13 @@ export interface PolicyTask {
   readonly kubernetesVersion: string;
   /** Ready nodes by name. */
   readonly nodes: readonly { readonly name: string; readonly role: 'control-plane' | 'worker' }[];
+  /** The maintenance window is over: patching begins no further node. */
+  readonly closed?: boolean;
 }
 
 export type PolicyOutcome =
   | { readonly kind: 'running'; readonly waitingFor: string }
-  /** `rebootRequired` (patching): nodes that want a reboot; draining and rebooting them is the caller's. */
+  /** Patching: `rebootRequired` are nodes that want a reboot, which is the caller's; `postponed` had no turn. */
   | { readonly kind: 'done'; readonly summary: Record<string, unknown> }
   | { readonly kind: 'failed'; readonly message: string; readonly summary: Record<string, unknown> };
 
@@ -72,8 +74,14 @@ export async function runPolicyPass(
 async function patchNodes(client: KubeClient, task: PolicyTask, signal: AbortSignal): Promise<PolicyOutcome> {
   const nodes: Record<string, unknown> = {};
   const rebootRequired: string[] = [];
+  const postponed: string[] = [];
   for (const node of task.nodes) {
-    const step = await followJob(client, [patchJob(task.run, node.name)], signal);
+    const job = patchJob(task.run, node.name);
+    if (task.closed === true && (await getJob(client, job.metadata.name, signal)) === undefined) {
+      postponed.push(node.name);
+      continue;
+    }
+    const step = await followJob(client, [job], signal);
     if (step.kind === 'running') return { kind: 'running', waitingFor: `packages of ${node.name}` };
     if (step.kind === 'failed')
       return { kind: 'failed', message: `${node.name}: ${step.why}`, summary: { nodes } };
@@ -81,7 +89,7 @@ async function patchNodes(client: KubeClient, task: PolicyTask, signal: AbortSig
     nodes[node.name] = result ?? { upgraded: 'unknown' };
     if (result?.rebootRequired === true) rebootRequired.push(node.name);
   }
-  return { kind: 'done', summary: { nodes, rebootRequired } };
+  return { kind: 'done', summary: { nodes, rebootRequired, postponed } };
 }
 
 /** Nodes of one role are made alike: one of each is looked at. */
@@ -135,7 +143,7 @@ export async function followJob(
   const wanted = objects.at(-1);
   if (wanted?.kind !== 'Job') throw new PcgError('INTERNAL', 'a policy without a Job');
   const { name } = wanted.metadata;
-  const job = await client.get(`/apis/batch/v1/namespaces/${POLICY_NAMESPACE}/jobs/${name}`, signal);
+  const job = await getJob(client, name, signal);
   if (job === undefined) {
     for (const object of [policyNamespace(), ...objects.slice(0, -1)])
       await client.apply(object, { fieldManager: FIELD_MANAGER, force: true }, signal);
@@ -149,6 +157,14 @@ export async function followJob(
   if (state.kind === 'failed')
     return { kind: 'failed', pod: pod?.metadata.name, why: message === '' ? state.why : message.slice(-500) };
   return { kind: 'ended', pod: pod?.metadata.name, message };
+}
+
+async function getJob(
+  client: KubeClient,
+  name: string,
+  signal: AbortSignal,
+): Promise<KubeObject | undefined> {
+  return await client.get(`/apis/batch/v1/namespaces/${POLICY_NAMESPACE}/jobs/${name}`, signal);
 }
 
 async function createdBy(

@@ -57,10 +57,10 @@ export function statusOf(input: PlanInput, extras: StatusExtras): ClusterStatus 
   };
 }
 
-function policyResults({ document, record }: PlanInput): ClusterStatus['policies'] {
+function policyResults({ document, record, observed }: PlanInput): ClusterStatus['policies'] {
   return POLICY_NAMES.flatMap((policy) => {
     const result = record.policies[policy];
-    const next = nextRun(document, record, policy);
+    const next = nextRun(document, record, policy, observed.now);
     if (result === undefined && next === undefined) return [];
     return [
       {

@@ -3,15 +3,18 @@
  * too many nodes are unhealthy at once (then it is the network, not the machines), never a control-plane node
  * while another is not healthy, never while the API server itself is silent. What holds it back is said.
  */
+import { rebootingNode } from './policies/reboot.ts';
 import { problem } from './plan-node.ts';
 import type { Scene } from './plan.ts';
 import type { NodeSituation } from './situation.ts';
 import type { Step } from './steps.ts';
 
-export function unhealthyNodes({ nodes, observed, document, timings }: Scene): NodeSituation[] {
+export function unhealthyNodes({ nodes, observed, document, record, timings }: Scene): NodeSituation[] {
   const afterMs = document.spec.policies.remediation.unhealthyAfterSeconds * timings.hardwareSecondMs;
+  const rebooting = rebootingNode(record)?.node;
   return nodes.filter(
     ({ node, situation }) =>
+      !('node' in situation && situation.node.name === rebooting) &&
       node.intent.kind === 'keep' &&
       node.failure === undefined &&
       !node.maintenance &&

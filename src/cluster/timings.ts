@@ -56,6 +56,8 @@ export interface Timings {
   readonly hardwareSecondMs: number;
   /** A deploy or release call waits for the BMC; this long we wait for its answer before reading back. */
   readonly policyRunDeadlineMs: number;
+  /** From the order to reboot until the node is Ready again. */
+  readonly rebootDeadlineMs: number;
 }
 
 const SECOND = 1000;
@@ -90,6 +92,7 @@ export const DEFAULT_TIMINGS: Timings = {
   certificateCheckMs: 12 * HOUR,
   hardwareSecondMs: SECOND,
   policyRunDeadlineMs: 2 * HOUR,
+  rebootDeadlineMs: 30 * MINUTE,
 };
 
 /**

@@ -62,6 +62,8 @@ export const PoliciesSchema = z.object({
     .object({
       schedule: ScheduleSchema.default('never'),
       rebootIfRequired: z.boolean().default(true),
+      /** A scheduled run begins no further node this long after its time; the rest has its turn next time. */
+      windowMinutes: z.int().min(10).max(10_080).optional(),
       onBoot: z.boolean().default(false),
     })
     .prefault({}),

@@ -6,7 +6,7 @@ import type { KubeNode } from '../../src/cluster/observed.ts';
 import { type RebootProgress, readRebootProgress, rebootNodes } from '../../src/cluster/policies/reboot.ts';
 import { duePolicies, nextRun } from '../../src/cluster/policies/schedule.ts';
 import { openQueue } from '../../src/cluster/queue.ts';
-import type { KubeClient } from '../../src/kube/client.ts';
+import type { KubeClient, KubeObject } from '../../src/kube/client.ts';
 import { COLLECTIONS } from '../../src/store/records.ts';
 import { document, EngineHarness } from '../support/engine.ts';
 import { FakeSite } from '../support/fake-site.ts';
@@ -17,8 +17,8 @@ import { NOW, scene } from '../support/scenes.ts';
 const signal = new AbortController().signal;
 const HOUR = 3_600_000;
 
-/** Remembers Jobs and patches; the nodes carry no pods. */
-function jobClient() {
+/** Remembers Jobs and patches; every node carries `pods`. */
+function jobClient(pods: KubeObject[] = []) {
   const started: string[] = [];
   const patched: unknown[] = [];
   const client: Partial<KubeClient> = {
@@ -28,7 +28,11 @@ function jobClient() {
       return object;
     },
     apply: async (object) => object,
-    list: async () => ({ items: [], resourceVersion: '1' }),
+    get: async (path) =>
+      started.some((name) => path.endsWith(`/jobs/${name}`))
+        ? { apiVersion: 'batch/v1', kind: 'Job', metadata: { name: 'x' } }
+        : undefined,
+    list: async (path) => ({ items: path.startsWith('/api/v1/pods') ? pods : [], resourceVersion: '1' }),
     async patch(_path, patch) {
       patched.push(patch);
       return { apiVersion: 'v1', kind: 'Node', metadata: { name: 'x' } };
@@ -62,7 +66,7 @@ describe('schedules', () => {
         record: { stage: { kind: 'running', since: NOW }, ...record },
       },
     );
-    return { input, next: nextRun(input.document, input.record, 'patching') };
+    return { input, next: nextRun(input.document, input.record, 'patching', NOW) };
   };
 
   it('count from the last run, or from the time the cluster became Running', () => {
@@ -91,39 +95,154 @@ describe('schedules', () => {
   });
 });
 
+const MINUTE = 60_000;
+
+describe('a maintenance window', () => {
+  const scheduled = (now: number, since: number) => {
+    const { document, record } = scene(
+      {},
+      {
+        document: {
+          spec: clusterSpec({ policies: { patching: { schedule: '0 3 * * *', windowMinutes: 120 } } }),
+        },
+        record: { stage: { kind: 'running', since } },
+      },
+    );
+    return { due: duePolicies(document, record, now), next: nextRun(document, record, 'patching', now) };
+  };
+  const three = new Date(2026, 5, 1, 3).getTime();
+
+  it('begins a run that is a little late, and none when it has passed', () => {
+    expect(scheduled(three - MINUTE, three - 5 * HOUR)).toEqual({ due: [], next: three });
+    expect(scheduled(three + 90 * MINUTE, three - 5 * HOUR)).toEqual({ due: ['patching'], next: three });
+    expect(scheduled(three + 3 * HOUR, three - 5 * HOUR)).toEqual({ due: [], next: three + 24 * HOUR });
+    expect(scheduled(three + 50 * HOUR, three - 500 * HOUR)).toEqual({ due: [], next: three + 72 * HOUR });
+  });
+});
+
 describe('reboots after patching', () => {
-  async function rebootAll(wanting: string[], nodesAt: (started: readonly string[]) => KubeNode[]) {
-    const { client, started, patched } = jobClient();
-    let progress: RebootProgress = { wanting };
-    for (let turn = 0; turn < 40; turn += 1) {
-      const outcome = await rebootNodes(client, nodesAt(started), progress, { run: 'r', nowMs: NOW }, signal);
-      if (outcome.kind === 'done') return { done: true, started, patched };
-      // As after a restart: only what was written down is known.
-      progress = readRebootProgress(JSON.parse(JSON.stringify(outcome.progress)));
-    }
-    return { done: false, started, patched };
+  const OPTIONS = {
+    run: 'r',
+    nowMs: NOW,
+    drainDeadlineMs: 10 * MINUTE,
+    rebootDeadlineMs: 30 * MINUTE,
+    closed: false,
+    sickMember: async () => undefined,
+  };
+  interface Turn {
+    readonly started: readonly string[];
+    readonly at: number;
   }
 
+  /** One pass a minute, each as after a restart: only what was written down is known. */
+  async function rebootAll(
+    wanting: string[],
+    nodesAt: (turn: Turn) => KubeNode[],
+    change: (turn: Turn) => Partial<typeof OPTIONS> = () => ({}),
+    pods: KubeObject[] = [],
+  ) {
+    const { client, started, patched } = jobClient(pods);
+    let progress: RebootProgress = { wanting, rebooted: [] };
+    for (let at = 0; at < 90; at += 1) {
+      const turn = { started, at };
+      const options = { ...OPTIONS, nowMs: NOW + at * MINUTE, ...change(turn) };
+      const outcome = await rebootNodes(client, nodesAt(turn), progress, options, signal);
+      if (outcome.kind !== 'later') return { outcome, started, patched, at };
+      progress = readRebootProgress(JSON.parse(JSON.stringify(outcome.progress)));
+    }
+    return { outcome: undefined, started, patched, at: 90 };
+  }
+  const cordons = (...on: boolean[]) => on.map((unschedulable) => ({ spec: { unschedulable } }));
+
   it('take one node at a time, each cordoned, rebooted until its boot id is new, and put back to work', async () => {
-    const { done, started, patched } = await rebootAll(['a', 'b'], (jobs) =>
+    const { outcome, started, patched } = await rebootAll(['a', 'b'], ({ started: jobs }) =>
       ['a', 'b', 'c'].map((name) => node(name, jobs.includes(`reboot-r-${name}`) ? { bootId: 'new' } : {})),
     );
-    expect(done).toBe(true);
+    expect(outcome).toEqual({ kind: 'done', rebooted: ['a', 'b'], postponed: [] });
     expect(started).toEqual(['reboot-r-a', 'reboot-r-b']);
-    expect(patched).toEqual([true, false, true, false].map((unschedulable) => ({ spec: { unschedulable } })));
+    expect(patched).toEqual(cordons(true, false, true, false));
   });
 
-  it('wait while another node is not Ready', async () => {
-    const { done, started } = await rebootAll(['a'], () => [node('a'), node('b', { ready: false })]);
-    expect(done).toBe(false);
+  it('leave a cordon that somebody else has set', async () => {
+    const { outcome, patched } = await rebootAll(['a'], ({ started: jobs }) => [
+      node('a', { unschedulable: true, ...(jobs.length > 0 ? { bootId: 'new' } : {}) }),
+    ]);
+    expect(outcome?.kind).toBe('done');
+    expect(patched).toEqual(cordons(true));
+  });
+
+  it('wait while another node is not Ready, and give up when it stays so', async () => {
+    const { outcome, started, at } = await rebootAll(['a'], () => [node('a'), node('b', { ready: false })]);
+    expect(outcome).toMatchObject({
+      kind: 'failed',
+      code: 'NODE_UNHEALTHY',
+      message: 'b is not Ready: a was not rebooted',
+    });
     expect(started).toEqual([]);
+    expect(at).toBe(31);
   });
 
   it('do not wait for a node that has left', async () => {
-    const { done, started } = await rebootAll(['gone', 'a'], (jobs) => [
+    const { outcome, started } = await rebootAll(['gone', 'a'], ({ started: jobs }) => [
       node('a', jobs.length > 0 ? { bootId: 'new' } : {}),
     ]);
-    expect(done).toBe(true);
+    expect(outcome).toMatchObject({ kind: 'done', rebooted: ['a'] });
+    expect(started).toEqual(['reboot-r-a']);
+  });
+
+  it('stop at a node that does not come back, which stays cordoned', async () => {
+    const { outcome, started, patched } = await rebootAll(['a', 'b'], ({ started: jobs }) => [
+      node('a', jobs.length > 0 ? { bootId: 'new', ready: false } : {}),
+      node('b'),
+    ]);
+    expect(outcome).toMatchObject({ kind: 'failed', message: 'a did not become Ready after its reboot' });
+    expect(started).toEqual(['reboot-r-a']);
+    expect(patched).toEqual(cordons(true));
+  });
+
+  it('stop at a node that never reboots', async () => {
+    const { outcome } = await rebootAll(['a'], () => [node('a')]);
+    expect(outcome).toMatchObject({ kind: 'failed', message: 'a did not reboot' });
+  });
+
+  it('stop at a node that cannot be drained and give it back to work', async () => {
+    const pod = {
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: { name: 'stays', namespace: 'x', labels: { 'cluster.x-k8s.io/drain': 'wait-completed' } },
+      spec: {},
+      status: { phase: 'Running' },
+    };
+    const { outcome, started, patched, at } = await rebootAll(['a'], () => [node('a')], undefined, [pod]);
+    expect(outcome).toMatchObject({ kind: 'failed', code: 'DRAIN_BLOCKED' });
+    expect(outcome).toHaveProperty('message', expect.stringContaining('x/stays'));
+    expect(started).toEqual([]);
+    expect(at).toBe(11);
+    expect(patched.at(-1)).toEqual({ spec: { unschedulable: false } });
+  });
+
+  it('let no control-plane node go while a member of etcd is not healthy', async () => {
+    const control = (turn: Turn) => [
+      node('cp', { controlPlane: true, ...(turn.started.length > 0 ? { bootId: 'new' } : {}) }),
+    ];
+    const healed = await rebootAll(['cp'], control, ({ at }) => ({
+      sickMember: async () => (at < 5 ? 'cp-2' : undefined) as undefined,
+    }));
+    expect(healed.outcome?.kind).toBe('done');
+    expect(healed.at).toBeGreaterThan(5);
+    const never = await rebootAll(['cp'], control, () => ({ sickMember: async () => 'cp-2' as never }));
+    expect(never.outcome).toMatchObject({ kind: 'failed', code: 'ETCD_QUORUM_AT_RISK' });
+    expect(never.started).toEqual([]);
+  });
+
+  it('begin no node after the window has closed, and finish the one that is away', async () => {
+    const { outcome, started } = await rebootAll(
+      ['a', 'b'],
+      ({ started: jobs }) =>
+        ['a', 'b'].map((name) => node(name, jobs.includes(`reboot-r-${name}`) ? { bootId: 'new' } : {})),
+      ({ at }) => ({ closed: at >= 2 }),
+    );
+    expect(outcome).toEqual({ kind: 'done', rebooted: ['a'], postponed: ['b'] });
     expect(started).toEqual(['reboot-r-a']);
   });
 });

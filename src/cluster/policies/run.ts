@@ -8,13 +8,15 @@ import type { ClusterRecord, PolicyRecord } from '../model.ts';
 import type { KubeNode } from '../observed.ts';
 import { runPolicyPass } from '../policy-runs.ts';
 import { backUp, restore } from './backups.ts';
-import { readRebootProgress, rebootNodes } from './reboot.ts';
-import { isPolicyName, type PolicyName } from './schedule.ts';
+import { type RebootOptions, readRebootProgress, rebootingNode, rebootNodes } from './reboot.ts';
+import { isPolicyName, nextRun, type PolicyName } from './schedule.ts';
+import { unhealthyMember } from '../steps/certificates.ts';
 import { snapshotEtcd } from './snapshot.ts';
 
 /** Copying volumes and the whole conformance suite take hours on good days. */
 const SLOW: ReadonlySet<string> = new Set<PolicyName>(['backup', 'restore', 'conformance']);
 const SLOW_FACTOR = 4;
+const MINUTE_MS = 60_000;
 
 export type PolicyStep =
   | { readonly kind: 'done'; readonly summary: Readonly<Record<string, unknown>> }
@@ -31,10 +33,15 @@ export async function runPolicy(
   if (!isPolicyName(name)) return DONE;
   const startedAt = context.record().policies[name]?.startedAt ?? clock.now();
   await update(context, name, (own) =>
-    own.state === 'running' ? own : { ...own, state: 'running', startedAt, summary: {} },
+    own.state === 'running'
+      ? own
+      : { ...own, state: 'running', startedAt, summary: {}, ...windowOf(context, name, own) },
   );
   try {
-    if (clock.now() - startedAt > timings.policyRunDeadlineMs * (SLOW.has(name) ? SLOW_FACTOR : 1))
+    if (
+      name !== 'patching' &&
+      clock.now() - startedAt > timings.policyRunDeadlineMs * (SLOW.has(name) ? SLOW_FACTOR : 1)
+    )
       throw new PcgError('DEADLINE', `${name} did not finish in time`);
     const outcome = await perform(name, context, startedAt, signal);
     if (outcome.kind === 'later') {
@@ -52,8 +59,8 @@ export async function runPolicy(
     });
   } catch (error) {
     signal.throwIfAborted();
-    // The API server's silence is no verdict on the policy.
-    if (error instanceof PcgError && error.code === 'KUBE_UNREACHABLE') throw error;
+    // An API server that is silent or busy is no verdict on the policy.
+    if (error instanceof PcgError && error.code.startsWith('KUBE_') && error.retryable) throw error;
     const problem = toProblem(error);
     await finish(context, name, { state: 'failed', error: problem });
     await context.event({
@@ -76,7 +83,16 @@ async function perform(
   if (name === 'etcd-snapshot')
     return { kind: 'done', summary: await snapshotEtcd(context, startedAt, signal) };
   const { kube } = context.observed;
-  const nodes = kube.kind === 'reachable' ? kube.nodes : [];
+  if (kube.kind !== 'reachable') {
+    const away = rebootingNode(context.record());
+    if (away === undefined) throw new PcgError('KUBE_UNREACHABLE', 'no API server answers');
+    throw new PcgError(
+      'NODE_UNHEALTHY',
+      `${away.node} did not come back after its reboot, and no API server answers`,
+    );
+  }
+  // Workers first: what a bad package breaks is then not the control plane.
+  const nodes = [...kube.nodes].sort((a, b) => Number(a.controlPlane) - Number(b.controlPlane));
   const { policies } = context.document.spec;
   const run = startedAt.toString(36);
   if (name === 'backup') return await backUp(context, run, signal);
@@ -90,6 +106,7 @@ async function perform(
       policy: name,
       run: { id: run },
       kubernetesVersion: context.document.profile.kubernetes.kubernetesVersion,
+      closed: isClosed(context),
       nodes: nodes
         .filter(({ ready }) => ready)
         .map((node) => ({ name: node.name, role: node.controlPlane ? 'control-plane' : 'worker' })),
@@ -118,12 +135,45 @@ async function reboot(
   run: string,
   signal: AbortSignal,
 ): Promise<PolicyStep> {
+  const { clock, timings } = context;
+  const options: RebootOptions = {
+    run,
+    nowMs: clock.now(),
+    drainDeadlineMs: timings.drainDeadlineMs,
+    rebootDeadlineMs: timings.rebootDeadlineMs,
+    closed: isClosed(context),
+    sickMember: () => unhealthyMember(context, signal),
+  };
   const progress = readRebootProgress(summary['reboots']);
-  const options = { run, nowMs: context.clock.now() };
   const outcome = await rebootNodes(context.kube(), nodes, progress, options, signal);
-  if (outcome.kind === 'later') return { ...outcome, progress: { ...summary, reboots: outcome.progress } };
   const { reboots: _done, ...rest } = summary;
-  return { kind: 'done', summary: rest };
+  switch (outcome.kind) {
+    case 'later':
+      return { ...outcome, progress: { ...summary, reboots: outcome.progress } };
+    case 'failed':
+      throw new PcgError(outcome.code, outcome.message, {
+        details: { rebooted: outcome.progress.rebooted, waiting: outcome.progress.wanting },
+      });
+    case 'done': {
+      const early = Array.isArray(rest['postponed']) ? rest['postponed'] : [];
+      const postponed = [...new Set([...early, ...outcome.postponed])];
+      return { kind: 'done', summary: { ...rest, rebooted: outcome.rebooted, postponed } };
+    }
+  }
+}
+
+/** Only scheduled runs have a window; it counts from the time that the schedule names. */
+function windowOf(context: StepContext, name: PolicyName, own: PolicyRecord): { windowEndsAt?: number } {
+  const { document, clock } = context;
+  const { windowMinutes } = document.spec.policies.patching;
+  if (name !== 'patching' || windowMinutes === undefined || own.requestedAt !== undefined) return {};
+  const due = nextRun(document, context.record(), name, clock.now()) ?? clock.now();
+  return { windowEndsAt: Math.min(due, clock.now()) + windowMinutes * MINUTE_MS };
+}
+
+function isClosed(context: StepContext): boolean {
+  const end = context.record().policies['patching']?.windowEndsAt;
+  return end !== undefined && context.clock.now() >= end;
 }
 
 const EMPTY: PolicyRecord = { state: 'waiting', summary: {} };
@@ -144,7 +194,14 @@ async function finish(context: StepContext, name: PolicyName, result: Partial<Po
   await update(
     context,
     name,
-    ({ requestedAt: _asked, startedAt: _started, restore: _what, error: _error, ...own }) => ({
+    ({
+      requestedAt: _asked,
+      startedAt: _started,
+      restore: _what,
+      windowEndsAt: _window,
+      error: _error,
+      ...own
+    }) => ({
       ...own,
       ...result,
       lastRunAt: context.clock.now(),

@@ -8,6 +8,8 @@ import type { ClusterDocument } from '../../contract/cluster.ts';
 import type { Policies } from '../../contract/policies.ts';
 import type { ClusterRecord } from '../model.ts';
 
+const MINUTE_MS = 60_000;
+
 export const POLICY_NAMES = [
   'patching',
   'cis',
@@ -52,15 +54,20 @@ export function nextRun(
   document: ClusterDocument,
   record: ClusterRecord,
   name: PolicyName,
+  now: number,
 ): number | undefined {
   const schedule = scheduleOf(document.spec.policies, name);
   if (schedule === 'never') return undefined;
   const since =
     record.policies[name]?.lastRunAt ?? (record.stage.kind === 'running' ? record.stage.since : undefined);
   if (since === undefined) return undefined;
+  // A maintenance window that has passed is not made up outside of it.
+  const { windowMinutes } = document.spec.policies.patching;
+  const windowMs = name === 'patching' && windowMinutes !== undefined ? windowMinutes * MINUTE_MS : undefined;
+  const from = windowMs === undefined ? since : Math.max(since, now - windowMs);
   try {
     return new Cron(schedule, { paused: true, ...(IN_UTC.has(name) ? { timezone: 'UTC' } : {}) })
-      .nextRun(new Date(since))
+      .nextRun(new Date(from))
       ?.getTime();
   } catch {
     return undefined; // refused where the document was accepted; here it must not stop anything else
@@ -72,7 +79,7 @@ export function duePolicies(document: ClusterDocument, record: ClusterRecord, no
   return POLICY_NAMES.filter((name) => {
     const own = record.policies[name];
     if (own?.state === 'running' || own?.requestedAt !== undefined) return true;
-    const next = nextRun(document, record, name);
+    const next = nextRun(document, record, name, now);
     return next !== undefined && next <= now;
   });
 }

@@ -164,7 +164,10 @@ async function renewed(node: NodeRecord, context: StepContext, signal: AbortSign
 }
 
 /** Renewing restarts one etcd member: all others must carry on. */
-async function unhealthyMember(context: StepContext, signal: AbortSignal): Promise<string | undefined> {
+export async function unhealthyMember(
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<string | undefined> {
   await using etcd = await context.etcd();
   const members = await etcd.health(signal);
   const sick = members.find(({ healthy, learner }) => !healthy || learner);

@@ -11,6 +11,8 @@ export const KUBERNETES_FAULTS = {
   'certificates-expire': 'the leaf certificates that kubeadm makes on a node end in 20 days',
   'renewal-fails': 'kubeadm certs renew on a node ends with an error',
   'slow-etcd': 'a write takes two seconds longer',
+  'patch-fails': 'dpkg ends with an error while packages are upgraded by policy',
+  'reboot-hangs': 'a node that is told to reboot by policy never comes back',
   'backup-partially-fails': 'Velero cannot copy a volume: the backup ends PartiallyFailed',
   'backup-target-away': 'Velero cannot reach the bucket: its location is Unavailable',
 } as const;

@@ -91,6 +91,14 @@ export function createKubernetesRuntime(options: KubernetesRuntimeOptions): Kube
     faults: options.faults ?? noFaults,
     random: options.random ?? Math.random,
     resolve: async (host) => (isIpv4(host) ? [host] : ((await options.resolve?.(host)) ?? [])),
+    reboot({ systemId, hostname }) {
+      if (site.faults.take('reboot-hangs', { systemId, hostname }))
+        return stopping(systemId, (machine) => machine.powerOff());
+      stopping(systemId, (machine) => {
+        machine.powerOff();
+        void machine.resume();
+      });
+    },
     reached(systemId, what) {
       milestones.push({ systemId, at: options.clock.now(), what });
       if (milestones.length > MILESTONES_KEPT) milestones.splice(0, MILESTONES_KEPT / 2);

@@ -27,6 +27,8 @@ export interface Site {
   readonly random: () => number;
   /** Addresses of a host name (MAAS DNS); an address resolves to itself. */
   readonly resolve: (host: string) => Promise<readonly string[]>;
+  /** Restarts a machine's OS: everything on it ends and comes back. */
+  readonly reboot: (machine: { readonly systemId: string; readonly hostname: string }) => void;
   /** Notes how far a machine has come. */
   readonly reached: (systemId: string, what: Milestone['what']) => void;
 }
@@ -54,6 +56,8 @@ export class SimCluster {
   readonly kubelets = new Map<string, Kubelet>();
   /** Monotonic time of the last sign of life of nodes, also of those whose kubelet has stopped. */
   readonly lastSeen = new Map<string, number>();
+  /** System id -> boot id in which its packages were upgraded. */
+  readonly patched = new Map<string, string>();
   readonly stopping = new AbortController();
   readonly startedAt: number;
 

@@ -18,6 +18,9 @@ import { execProgram, runProgram, type ShellIo } from './shell.ts';
 const MAX_LOG_LINES = 5000;
 /** A container without a command that writes says that it is alive now and then (hardware time). */
 const ALIVE_MS = 10_000;
+/** Of a log that stands in for a termination message. */
+const MESSAGE_LINES = 80;
+const MESSAGE_BYTES = 2048;
 
 interface LogLine {
   readonly at: string;
@@ -35,6 +38,8 @@ class Container {
   ended = false;
   /** Runs something that this double does not know: it only says that it lives, and only while somebody listens. */
   quiet = false;
+  /** What the program wrote to its termination log. */
+  message = '';
   #partial = '';
 
   constructor(pod: KubeObject) {
@@ -134,6 +139,9 @@ export class Containers implements PodAccess {
         pod,
         spec,
         (text) => print(Buffer.from(text)),
+        (text) => {
+          container.message = text;
+        },
         signal,
       );
       if (onHost !== undefined) return onHost;
@@ -151,6 +159,18 @@ export class Containers implements PodAccess {
       container.ended = true;
       container.grown.emit('line');
     }
+  }
+
+  /** As the kubelet reports it of a container that has ended. */
+  terminationMessage(pod: KubeObject, spec: Json, exitCode: number): string {
+    const container = this.#of(pod, spec.name);
+    if (container.message !== '' || exitCode === 0) return container.message;
+    if (spec.terminationMessagePolicy !== 'FallbackToLogsOnError') return '';
+    return container.lines
+      .slice(-MESSAGE_LINES)
+      .map(({ text }) => `${text}\n`)
+      .join('')
+      .slice(-MESSAGE_BYTES);
   }
 
   #io(

@@ -5,7 +5,38 @@ export function imageOutput(image: string, command: readonly string[]): string |
   if (/\/kube-bench(:|$|@)/.test(image)) return `${JSON.stringify(kubeBench(command))}\n`;
   if (/\/kube-hunter(:|$|@)/.test(image))
     return `${JSON.stringify({ nodes: [{ type: 'Node/Master', location: '10.20.0.11' }], services: [], vulnerabilities: [], hunter_statistics: [] })}\n`;
+  if (/\/trivy(:|$|@)/.test(image)) return `${JSON.stringify(trivy())}\n`;
+  if (/\/conformance(:|$|@)/.test(image))
+    return 'Ran 411 of 7209 Specs in 5400.000 seconds\nSUCCESS! -- 411 Passed | 0 Failed | 0 Pending | 6798 Skipped\nPASS\n';
   return undefined;
+}
+
+function trivy() {
+  const found = (severity: string, id: string) => ({
+    VulnerabilityID: id,
+    PkgName: 'openssl',
+    Severity: severity,
+  });
+  return {
+    ClusterName: 'simulated',
+    Resources: [
+      {
+        Namespace: 'kube-system',
+        Kind: 'DaemonSet',
+        Name: 'kube-proxy',
+        Results: [
+          {
+            Target: 'registry.k8s.io/kube-proxy (debian 12)',
+            Vulnerabilities: [
+              found('CRITICAL', 'CVE-2026-0001'),
+              found('HIGH', 'CVE-2026-0002'),
+              found('LOW', 'CVE-2026-0003'),
+            ],
+          },
+        ],
+      },
+    ],
+  };
 }
 
 function kubeBench(command: readonly string[]) {

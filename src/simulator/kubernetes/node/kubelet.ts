@@ -423,6 +423,11 @@ export class Kubelet {
         containerStatuses: (draft.status.containerStatuses ?? []).map((status: Json, index: number) => {
           const exitCode = exitCodes[index] ?? 0;
           const startedAt = status.state?.running?.startedAt ?? this.#now();
+          const message = this.cluster.containers.terminationMessage(
+            pod,
+            containersOf(pod)[index] ?? {},
+            exitCode,
+          );
           return {
             ...status,
             ready: false,
@@ -431,6 +436,7 @@ export class Kubelet {
               terminated: {
                 exitCode,
                 reason: exitCode === 0 ? 'Completed' : 'Error',
+                ...(message === '' ? {} : { message }),
                 startedAt,
                 finishedAt: this.#now(),
               },
