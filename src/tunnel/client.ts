@@ -368,8 +368,8 @@ const CLOSE_ERRORS: Record<number, { code: ErrorCode; message: string; fix?: str
   },
   [CLOSE.TOO_OLD]: {
     code: 'PORTAL_UNREACHABLE',
-    message: 'the portal does not speak the version of this gateway any more',
-    fix: 'Update the gateway.',
+    message: 'portal and gateway have no version of the tunnel protocol in common',
+    fix: 'Update the older of the two; usually that is the gateway.',
   },
 };
 

@@ -14,7 +14,8 @@ const name = z.string().min(1).max(256);
 const count = z.int().min(0);
 const nonce = z.string().length(44);
 const time = z.number();
-const protocol = z.object({ min: z.int().min(1), max: z.int().min(1) });
+/** Any numbers: a version that is too old must be told so, not called unreadable. */
+const protocol = z.object({ min: z.int(), max: z.int() });
 const capabilities = z.array(z.string().max(64)).max(64);
 
 /** A peer that announces less cannot even take a handshake; one that announces more is not believed. */

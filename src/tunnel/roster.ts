@@ -60,6 +60,8 @@ interface Place {
   readonly slot: SessionSlot;
   arrival: Arrival | undefined;
   since: number;
+  /** Opens under way: they wait here, or will when the session that they asked refuses them. */
+  opening: number;
 }
 
 export class Roster {
@@ -79,9 +81,11 @@ export class Roster {
     return {
       open: async (options, signal) => {
         const place = this.#place(gatewayId);
+        place.opening += 1;
         try {
           return await place.slot.open(options, signal);
         } finally {
+          place.opening -= 1;
           this.#forget(gatewayId, place);
         }
       },
@@ -205,14 +209,14 @@ export class Roster {
     if (!place) {
       const offline = (): PcgError =>
         new PcgError('GATEWAY_OFFLINE', 'the gateway is not connected', { details: { gateway: gatewayId } });
-      place = { slot: new SessionSlot(this.#clock, offline), arrival: undefined, since: 0 };
+      place = { slot: new SessionSlot(this.#clock, offline), arrival: undefined, since: 0, opening: 0 };
       this.#places.set(gatewayId, place);
     }
     return place;
   }
 
   #forget(gatewayId: string, place: Place): void {
-    if (place.arrival || place.slot.waiting > 0) return;
+    if (place.arrival || place.opening > 0) return;
     if (this.#places.get(gatewayId) === place) this.#places.delete(gatewayId);
   }
 

@@ -28,11 +28,6 @@ export class SessionSlot implements Tunnel {
     return this.#session;
   }
 
-  /** Opens that wait here now. */
-  get waiting(): number {
-    return this.#waiters.size;
-  }
-
   replace(session: TunnelSession | undefined): void {
     this.#session = session;
     this.changed();

@@ -56,6 +56,13 @@ export class GatewayStore implements GatewaySyncPort {
     return outcome;
   }
 
+  /** Generations on disk each time that the portal said: this is all. */
+  readonly currents: number[][] = [];
+
+  current() {
+    this.currents.push([...this.documents.values()].map(({ generation }) => generation));
+  }
+
   async pendingSnapshots() {
     return [...this.snapshots.values()];
   }
@@ -249,10 +256,12 @@ export interface GatewayOptions extends Partial<Omit<TunnelClientOptions, 'sync'
   readonly store?: GatewayStore;
   /** Known to the portal; default true. */
   readonly registered?: boolean;
+  /** The second stop signal; default: none. */
+  readonly force?: AbortSignal;
 }
 
 export function startGateway(portal: TestPortal, options: GatewayOptions = {}): TestGateway {
-  const { id = 'gw-1', store = new GatewayStore(), registered = true, ...rest } = options;
+  const { id = 'gw-1', store = new GatewayStore(), registered = true, force, ...rest } = options;
   const identity = rest.identity ?? portal.gateways.get(id) ?? generateIdentity();
   if (registered) portal.gateways.set(id, identity);
   const states: TunnelState[] = [];
@@ -275,7 +284,7 @@ export function startGateway(portal: TestPortal, options: GatewayOptions = {}): 
     },
   });
   const stopping = new AbortController();
-  const running = client.run(stopping.signal);
+  const running = client.run(stopping.signal, force);
   const stop = async (): Promise<void> => {
     stopping.abort(new Error('test over'));
     await running;

@@ -4,11 +4,9 @@ import { promisify } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
-import { CLOSE, STREAM, StreamError } from '../../src/tunnel/codes.ts';
+import { STREAM, StreamError } from '../../src/tunnel/codes.ts';
 import { collect } from '../support/collect.ts';
 import { readAll, startGateway, startPortal } from '../support/tunnel-pair.ts';
-import { ManualClock } from '../support/manual-clock.ts';
-import { RawPeer } from '../support/raw-peer.ts';
 
 const exec = promisify(execFile);
 const tick = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
@@ -26,26 +24,6 @@ async function memory(): Promise<number> {
   const { heapUsed, external } = process.memoryUsage();
   return heapUsed + external;
 }
-
-describe('versions side by side (64)', () => {
-  for (const [name, protocol, fits] of [
-    ['N-2 is refused as too old', { min: -1, max: 0 }, false],
-    ['N speaks', { min: 1, max: 1 }, true],
-    ['N+1 that still speaks N is taken', { min: 1, max: 2 }, true],
-    ['N+1 that does not is refused', { min: 2, max: 2 }, false],
-  ] as const)
-    it(`64: a gateway of version ${name}`, async () => {
-      const clock = new ManualClock();
-      const peer = new RawPeer();
-      const greeting = peer.greet({ clock, hello: { protocol, unknownMember: 'of a newer version' } });
-      await clock.settle(20);
-      await clock.advance(6000);
-      const outcome = await greeting;
-      expect(outcome.kind).toBe(fits ? 'established' : 'refused');
-      if (outcome.kind === 'established') await outcome.session[Symbol.asyncDispose]();
-      else if (outcome.kind === 'refused' && protocol.min > 0) expect(outcome.closeCode).toBe(CLOSE.TOO_OLD);
-    });
-});
 
 describe('a long life, in short', () => {
   it('75: streams that come and go and reconnects leave no memory behind', { timeout: 60_000 }, async () => {
