@@ -21,6 +21,7 @@ import type { Identity } from '../tunnel/identity.ts';
 import { Accounts } from './accounts.ts';
 import type { AgentOptions } from './agent.ts';
 import { readPem } from './files.ts';
+import { FirstSync } from './first-sync.ts';
 import { loadOrCreateKeys, loadPairing, type Pairing } from './identity-store.ts';
 import { siteSettings } from './site.ts';
 import { createSyncPort } from './sync.ts';
@@ -43,6 +44,7 @@ export interface CoreParts {
   readonly engine: ClusterEngine;
   readonly tunnel: TunnelClient;
   readonly targets: Targets;
+  readonly firstSync: FirstSync;
 }
 
 type State = { readonly kind: 'unpaired' } | { readonly kind: 'running'; readonly parts: CoreParts };
@@ -98,11 +100,16 @@ export class Core implements AsyncDisposable {
     this.#state = { kind: 'running', parts };
     log.info({ gateway: pairing.gatewayId, portal: pairing.portalUrl }, 'agent running');
     await Promise.all([
-      parts.engine.run(signal),
+      this.#lookAfterClusters(parts, signal),
       parts.tunnel.run(signal),
       this.#publishStatus(parts, signal),
     ]);
     systemd.stopping();
+  }
+
+  async #lookAfterClusters({ engine, firstSync }: CoreParts, signal: AbortSignal): Promise<void> {
+    if (!(await firstSync.ready(signal))) return;
+    await Promise.all([engine.run(signal), firstSync.keepMark(signal)]);
   }
 
   async status(): Promise<AgentStatus> {
@@ -115,9 +122,11 @@ export class Core implements AsyncDisposable {
     const base = { version, startedAt: this.#startedAt, outbox };
     if (this.#state.kind === 'unpaired')
       return { ...base, tunnel: { state: 'unpaired' }, accounts: [], clusters: [] };
-    const { pairing, accounts, engine, tunnel } = this.#state.parts;
+    const { pairing, accounts, engine, tunnel, firstSync } = this.#state.parts;
+    const { held } = firstSync;
     return {
       ...base,
+      ...(held && { held: { since: iso(held.sinceMs), until: iso(held.untilMs) } }),
       gateway: { id: pairing.gatewayId, name: pairing.gatewayName, words: pairing.words },
       portalUrl: pairing.portalUrl,
       tunnel: tunnel.state(),
@@ -193,6 +202,7 @@ export class Core implements AsyncDisposable {
       timings: scaleTimings(DEFAULT_TIMINGS, settings.simulatedSpeed),
     });
     const ready = engine;
+    const firstSync = new FirstSync({ records: this.#records, outbox: this.#outbox, clock, log });
     const sync = createSyncPort({
       records: this.#records,
       outbox: this.#outbox,
@@ -201,6 +211,7 @@ export class Core implements AsyncDisposable {
         if (kind === 'cluster') ready.documentChanged(id);
         else if (kind === 'cloud-account') void accounts.documentChanged(id);
       },
+      current: () => firstSync.current(),
     });
     if (!this.#api) throw new Error('serveThroughTunnel comes before run');
     const targets = new Targets({
@@ -233,7 +244,7 @@ export class Core implements AsyncDisposable {
               : state.state,
         ),
     });
-    return { pairing, accounts, engine: ready, tunnel, targets };
+    return { pairing, accounts, engine: ready, tunnel, targets, firstSync };
   }
 
   /** The gateway's own snapshot: at every change of an account and at least every half minute. */
@@ -282,6 +293,8 @@ export class Core implements AsyncDisposable {
     };
   }
 }
+
+const iso = (ms: number): string => new Date(ms).toISOString();
 
 /** The account of the settings, under an id that portal and gateway derive alike from the gateway's. */
 function localAccount({ settings }: AgentOptions, gatewayId: string) {

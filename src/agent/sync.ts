@@ -29,9 +29,17 @@ export interface SyncDependencies {
   readonly log: Log;
   /** Called after the document is on disk. */
   readonly documentChanged: (kind: string, id: string) => void;
+  /** Called when all that the portal wants is on disk, once a session. */
+  readonly current: () => void;
 }
 
-export function createSyncPort({ records, outbox, log, documentChanged }: SyncDependencies): GatewaySyncPort {
+export function createSyncPort({
+  records,
+  outbox,
+  log,
+  documentChanged,
+  current,
+}: SyncDependencies): GatewaySyncPort {
   return {
     async known() {
       const stored = await records.list<StoredDocument>(COLLECTIONS.documents);
@@ -73,6 +81,7 @@ export function createSyncPort({ records, outbox, log, documentChanged }: SyncDe
       return 'applied';
     },
 
+    current,
     pendingSnapshots: () => outbox.pendingSnapshots(),
     pendingEvents: (afterSeq, limit) => outbox.pendingEvents(afterSeq, limit),
     acknowledgeSnapshot: (kind, id, revision) => outbox.acknowledgeSnapshot(kind, id, revision),

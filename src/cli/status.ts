@@ -49,6 +49,10 @@ export function statusCommand(program: Command, context: CliContext): void {
         `maas      ${account.id} ${account.endpoint} ${account.state}${account.maasVersion ? ` (${account.maasVersion})` : ''}${problem}`,
       );
     }
+    if (status.held)
+      context.out(
+        `held      clusters are left alone since ${status.held.since}, until the portal is heard or ${status.held.until}: the store may be a restored backup`,
+      );
     for (const cluster of status.clusters)
       context.out(
         `cluster   ${cluster.name} (${cluster.id}) ${cluster.phase} ${cluster.done}/${cluster.total} ${cluster.message}`,

@@ -42,6 +42,8 @@ export const AgentStatusSchema = z.object({
   gateway: z.object({ id: IdSchema, name: z.string(), words: z.string() }).optional(),
   startedAt: TimeSchema,
   portalUrl: z.string().optional(),
+  /** Clusters are left alone: the store may be a restored backup, and the portal has not yet said what it wants. */
+  held: z.object({ since: TimeSchema, until: TimeSchema }).optional(),
   tunnel: z.discriminatedUnion('state', [
     z.object({ state: z.literal('unpaired') }),
     z.object({ state: z.literal('connecting'), since: TimeSchema, attempt: z.int() }),

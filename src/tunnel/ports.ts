@@ -64,6 +64,8 @@ export interface GatewaySyncPort {
   known(): Promise<{ kind: string; id: string; generation: number }[]>;
   /** `stale`: an equal or newer generation is already there (acknowledged all the same). */
   apply(document: SyncDocument): Promise<'applied' | 'stale' | { refused: string }>;
+  /** Once a session: all that the portal wants was applied or refused. */
+  current(): void;
   pendingSnapshots(): Promise<SyncSnapshot[]>;
   pendingEvents(afterSeq: number, limit: number): Promise<Event[]>;
   acknowledgeSnapshot(kind: string, id: string, revision: number): Promise<void>;

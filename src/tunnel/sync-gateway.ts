@@ -95,6 +95,7 @@ export class GatewaySync {
       this.#upWake.ring();
       return;
     }
+    if (parsed.data.t === 'current') return this.#port.current();
     const { kind, id, generation, spec = null } = parsed.data;
     await this.#apply({ kind, id, generation, spec }, sender, 1);
   }

@@ -31,6 +31,7 @@ export class PortalSync {
   /** `kind/id` -> generation that was sent and not yet answered. */
   readonly #inFlight = new Map<string, number>();
   #known = false;
+  #saidCurrent = false;
 
   constructor(options: PortalSyncOptions) {
     this.#port = options.port;
@@ -69,15 +70,20 @@ export class PortalSync {
 
   async #sendNewer(sender: MessageSender): Promise<void> {
     const documents = await this.#end.persist('reading documents', () => this.#port.documents());
+    let current = true;
     for (const document of documents) {
       const key = keyOf(document);
       const settled = this.#settled.get(key);
       if (settled !== undefined && settled >= document.generation) continue;
+      current = false;
       // one at a time: while one is on its way only the newest of its successors will ever be sent
       if (this.#inFlight.has(key)) continue;
       if (this.#inFlight.size >= DOCUMENTS_IN_FLIGHT) return; // the next acknowledgement rings
       await this.#send(document, sender);
     }
+    if (!current || this.#saidCurrent) return;
+    this.#saidCurrent = true;
+    await sender.send({ t: 'current' });
   }
 
   async #send({ kind, id, generation, spec }: SyncDocument, sender: MessageSender): Promise<void> {

@@ -28,6 +28,8 @@ export const DownMessageSchema = z.discriminatedUnion('t', [
   /** First of a session: events up to here are stored. */
   z.object({ t: z.literal('ready'), lastEventSeq: number }),
   z.object({ t: z.literal('document'), kind: name, id: name, generation: number, spec: z.unknown() }),
+  /** Once a session: the gateway has answered every document that there was. */
+  z.object({ t: z.literal('current') }),
 ]);
 export const DownAckSchema = z.discriminatedUnion('t', [
   z.object({

@@ -16,6 +16,7 @@ function port() {
       outbox: memoryOutbox(),
       log: silentLog,
       documentChanged: (kind, id) => changed.push(`${kind}/${id}`),
+      current: () => {},
     }),
   };
 }

@@ -69,6 +69,7 @@ export async function connectGateway(
       for (const wake of waiters) wake();
       return 'applied';
     },
+    current: () => {},
     pendingSnapshots: async () => [...snapshots.values()],
     pendingEvents: async (after, limit) => events.filter((event) => event.seq > after).slice(0, limit),
     async acknowledgeSnapshot(kind, id, revision) {

@@ -75,6 +75,34 @@ describe('documents, down', () => {
     expect(store.applied.map(({ id }) => id).sort()).toEqual(['cl-1', 'cl-3']);
   });
 
+  it('the gateway is told once a session when it has all that there is, refusals included, never before', async () => {
+    const store = new GatewayStore();
+    store.judge = ({ id }) => (id === 'cl-3' ? { refused: 'odd' } : 'applied');
+    const held = Promise.withResolvers<void>();
+    store.beforeApply = ({ id }) => (id === 'cl-17' ? held.promise : undefined);
+    await using portal = await startPortal();
+    const wanted = portal.storeOf('gw-1');
+    for (let n = 0; n < 40; n += 1) wanted.want('cluster', `cl-${n}`, 1 + n, n === 5 ? null : {});
+    {
+      await using gateway = startGateway(portal, { store });
+      await until(() => store.applied.some(({ id }) => id === 'cl-17'));
+      await new Promise<void>((resolve) => void setTimeout(resolve, 50));
+      expect(store.currents).toEqual([]);
+      held.resolve();
+      await until(() => store.currents.length === 1);
+      expect(store.currents[0]).toHaveLength(39);
+      wanted.want('cluster', 'cl-late', 100, {});
+      await until(() => wanted.acknowledged.length === 41);
+      expect(store.currents).toHaveLength(1);
+      await gateway.stop();
+    }
+    // with nothing new, and with nothing at all
+    await using _again = startGateway(portal, { store });
+    await until(() => store.currents.length === 2);
+    await using other = startGateway(portal, { id: 'gw-2' });
+    await until(() => other.store.currents.length === 1);
+  });
+
   it('43: only the newest generation travels while one is on its way; older acknowledgements change nothing', async () => {
     const store = new GatewayStore();
     let release = (): void => {};
