@@ -272,6 +272,7 @@ function printPlan(context: CliContext, { status }: Cluster): void {
   if (context.json) return context.event({ event: 'plan', ...rollout });
   context.out(`Plan ${rollout.plan} (${rollout.state}):`);
   for (const { action, node, reason } of rollout.steps) context.out(`  ${action} ${node}: ${reason}`);
+  if (rollout.error) context.out(`It cannot start: ${rollout.error.message}. ${rollout.error.fix}`);
 }
 
 function resized(spec: ClusterSpec, sizes: readonly string[]): ClusterSpec['pools'] {

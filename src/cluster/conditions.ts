@@ -9,7 +9,7 @@ import { endpointAddress, type ClusterRecord } from './model.ts';
 import type { Observed } from './observed.ts';
 import { type PlanInput, type Scene, sceneOf, wantedPacks } from './plan.ts';
 import { remedies } from './remediation.ts';
-import { rolloutPlan } from './rollout.ts';
+import { missingSpare, rolloutPlan } from './rollout.ts';
 import type { NodeSituation } from './situation.ts';
 import { EXPIRY } from './timings.ts';
 
@@ -30,7 +30,7 @@ export function computeConditions(input: PlanInput, previous: readonly Condition
     ['AddonsReady', packs(document, record, 'addon')],
     ['CertificatesValid', certificates(record, observed.now)],
     ['Available', available(record, observed)],
-    ['UpToDate', upToDate(input, scene.nodes)],
+    ['UpToDate', upToDate(scene)],
     ['Deleting', deleting(record, scene.nodes)],
   ];
   const before = new Map(previous.map((condition) => [condition.type, condition]));
@@ -158,10 +158,12 @@ function available(record: ClusterRecord, observed: Observed): Verdict {
   }
 }
 
-function upToDate(input: PlanInput, nodes: readonly NodeSituation[]): Verdict {
-  const { document, record } = input;
-  const rollout = rolloutPlan({ document, record, nodes });
+function upToDate(scene: Scene): Verdict {
+  const { document, nodes } = scene;
+  const rollout = rolloutPlan(scene);
   if (rollout) {
+    const lacking = missingSpare(scene);
+    if (lacking) return ['False', 'WaitingForMachines', lacking.message];
     const message = `${rollout.steps.length} nodes are to be replaced`;
     return ['False', rollout.approved ? 'RollingOut' : 'WaitingForApproval', message];
   }

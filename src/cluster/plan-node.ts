@@ -65,7 +65,7 @@ export function planNode(scene: Scene, { node, situation }: NodeSituation): Step
     case 'joined': {
       const waited =
         now - Math.max(node.joinedAt ?? now, record.packs[scene.document.profile.cni.name]?.appliedAt ?? now);
-      if (node.readyAt === undefined && waited > timings.joinDeadlineMs)
+      if (node.readyAt === undefined && waited > timings.joinDeadlineMs && isNetworkProven(scene))
         return fail(node, 'BOOTSTRAP_TIMEOUT', `node ${node.name} joined but did not become Ready`);
       return keepToken(scene, node);
     }
@@ -85,6 +85,14 @@ export function planNode(scene: Scene, { node, situation }: NodeSituation): Step
     case 'released':
       return [];
   }
+}
+
+/** No node becomes Ready without a network: until it has worked once it is the cause, and no machine is. */
+function isNetworkProven({ document, record, nodes }: Scene): boolean {
+  return (
+    record.packs[document.profile.cni.name]?.readyAt !== undefined ||
+    nodes.some(({ node }) => node.readyAt !== undefined)
+  );
 }
 
 /** A control-plane node has settled when kubeadm marked it, which it does after the etcd member is promoted. */

@@ -16,7 +16,7 @@ import {
 } from './model.ts';
 import { isAsWanted, type PlanInput, type Scene, sceneOf, wantedPacks } from './plan.ts';
 import { nextRun, POLICY_NAMES } from './policies/schedule.ts';
-import { planAddons, rolloutPlan } from './rollout.ts';
+import { missingSpare, planAddons, rolloutPlan } from './rollout.ts';
 import type { NodeSituation, Situation } from './situation.ts';
 
 /** Tasks that every node passes on its way in. */
@@ -285,11 +285,12 @@ function bootstrapWait(node: NodeRecord, situation: Situation, scene: Scene): st
 function rolloutStatus(scene: Scene): ClusterStatus['rollout'] {
   const preview = rolloutPlan(scene);
   if (!preview) return undefined;
-  const { approved } = preview;
-  const blocked = approved && [...(scene.observed.spares ?? [])].some(([, count]) => count < 1);
+  const error = missingSpare(scene);
+  const state = preview.approved ? (error ? 'blocked' : 'running') : 'preview';
   return {
     plan: preview.plan,
-    state: blocked ? 'blocked' : approved ? 'running' : 'preview',
+    state,
+    ...(error === undefined ? {} : { error }),
     steps: preview.steps.map((step) => ({ ...step })),
   };
 }

@@ -3,7 +3,9 @@
  * updates. Expand first starts the new node, then removes an old one; Contract first the other way round. One
  * pool moves at a time, the control plane before workers, and a plan must be approved before anything moves.
  */
+import { PcgError, toProblem } from '../base/errors.ts';
 import type { Pool } from '../contract/cluster.ts';
+import type { ProblemDetails } from '../contract/errors.ts';
 import { judgeUpgrade } from '../kube/versions.ts';
 import type { ClusterRecord, NodeRecord, RemovalReason } from './model.ts';
 import type { Scene } from './plan.ts';
@@ -188,12 +190,36 @@ export function isRolling(scene: Scene, pool: Pool): boolean {
   return rollingPool(scene)?.name === pool.name;
 }
 
-/** The pool whose next move is a new node beside the old ones. */
+/** Pools whose next move is a new node beside the old ones; in a preview, all that would have such a move. */
 export function poolsExpanding(scene: Scene): string[] {
-  const pool = rollingPool(scene);
-  if (!pool || strategyOf(pool) !== 'expand-first') return [];
-  const own = scene.nodes.filter(({ node }) => node.pool === pool.name);
-  return own.length - pool.size < SURGE ? [pool.name] : [];
+  const { document, nodes } = scene;
+  const rollout = rolloutPlan(scene);
+  if (!rollout) return [];
+  const rolling = rollout.approved ? [rollingPool(scene)] : document.spec.pools;
+  return rolling.flatMap((pool) => {
+    if (pool === undefined || strategyOf(pool) !== 'expand-first') return [];
+    const own = nodes.filter(({ node }) => node.pool === pool.name);
+    const due = rollout.approved || own.some(({ node }) => isOutdated(node, pool, scene));
+    return due && own.length - pool.size < SURGE ? [pool.name] : [];
+  });
+}
+
+/** X15: Expand first needs a machine to expand to. Said before anything moves; undefined while it is not known. */
+export function missingSpare(scene: Scene): ProblemDetails | undefined {
+  const name = poolsExpanding(scene).find((pool) => scene.observed.spares?.get(pool) === 0);
+  const pool = scene.document.spec.pools.find((candidate) => candidate.name === name);
+  if (!pool) return undefined;
+  const alone = pool.role === 'control-plane' && pool.size === 1;
+  return toProblem(
+    new PcgError('NO_SPARE_MACHINE', `pool ${pool.name} has no spare machine to expand to`, {
+      details: { pool: pool.name },
+      ...(alone
+        ? {
+            fix: `Add a Ready machine that fits pool ${pool.name}: a lone control plane leaves only after its successor is there.`,
+          }
+        : {}),
+    }),
+  );
 }
 
 function planRollout(scene: Scene): Step[] {
@@ -206,6 +232,9 @@ function planRollout(scene: Scene): Step[] {
     return [{ kind: 'prepare-upgrade', version }];
   const pool = rollingPool(scene);
   if (!pool) return planAddons(scene);
+  // Nothing is prepared for a rollout that cannot start.
+  const expands = poolsExpanding(scene).includes(pool.name);
+  if (expands && (observed.spares?.get(pool.name) ?? 0) < 1) return [];
   if (pool.role === 'control-plane' && !isPrepared(scene)) return [{ kind: 'prepare-upgrade', version }];
   const addons = pool.role === 'worker' ? planAddons(scene) : [];
   if (addons.length > 0) return addons;
@@ -222,8 +251,6 @@ function planRollout(scene: Scene): Step[] {
     if (pool.role === 'control-plane' && !maySafelyShrink(scene)) return [];
     return [{ kind: 'remove-nodes', nodes: [{ name: victim.name, reason: 'outdated' }] }];
   }
-  // X15: Expand first needs a machine to expand to; without one nothing starts.
-  if ((observed.spares?.get(pool.name) ?? 0) < 1) return [];
   return [{ kind: 'add-nodes', pool: pool.name, role: pool.role, count: SURGE }];
 }
 

@@ -312,6 +312,8 @@ export const ClusterStatusSchema = z.object({
       plan: z.string(),
       state: z.enum(['preview', 'running', 'blocked']),
       steps: z.array(z.object({ node: z.string(), action: z.string(), reason: z.string() })),
+      /** What keeps it from starting, said already in the preview. */
+      error: ProblemDetailsSchema.optional(),
     })
     .optional(),
   /** Why the cluster is Failed, with cause and next step. */

@@ -208,6 +208,12 @@ export const ERROR_CODES = {
     'user',
     'Add Ready machines to the pool and zones, or lower the requirements.',
   ),
+  NO_SPARE_MACHINE: entry(
+    10,
+    409,
+    'user',
+    'Add a Ready machine that fits the pool, or set the pool to Contract first: it then gives a node up before it takes the next one.',
+  ),
   NO_MATCHING_MACHINE: entry(
     10,
     409,

@@ -145,8 +145,22 @@ describe('upgrading', () => {
     const wanted = document({ spec: spec(3, 2), profile: profile('v1.37.0') });
     await harness.want(wanted);
     await approve(harness, wanted);
-    await harness.until('blocked', (status) => status.rollout?.state === 'blocked');
+    const blocked = await harness.until('blocked', (status) => status.rollout?.state === 'blocked');
+    expect(blocked.rollout?.error).toMatchObject({ code: 'NO_SPARE_MACHINE', details: { pool: 'cp' } });
     expect(harness.engine.status('cl-demo')?.nodes.map((node) => node.name)).toEqual(before);
+  });
+
+  it('a lone control plane without a spare machine is told what it needs, whatever its strategy', async () => {
+    const site = new FakeSite(2);
+    await using harness = new EngineHarness(site);
+    await harness.want(document({ spec: spec(1, 1, 'contract-first') }));
+    await harness.phase('Running');
+    await harness.want(document({ spec: spec(1, 1, 'contract-first'), profile: profile('v1.37.0') }));
+    const preview = await harness.until('preview', (status) => status.rollout?.error !== undefined);
+    expect(preview.rollout).toMatchObject({
+      state: 'preview',
+      error: { code: 'NO_SPARE_MACHINE', fix: expect.stringContaining('lone control plane') },
+    });
   });
 
   it.each([
