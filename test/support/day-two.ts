@@ -2,6 +2,7 @@
  * Whole-product scenarios on living clusters: calls that outlive a portal that is away, one disturbance at a
  * time at a random moment, and a verdict on what was done to the nodes by the simulator's own books.
  */
+import { randomUUID } from 'node:crypto';
 import { DatabaseSync } from 'node:sqlite';
 import { join } from 'node:path';
 import { request } from 'undici';
@@ -59,6 +60,8 @@ export class DayTwo {
   readonly disturbances: string[] = [];
   /** Faults that belong to a scenario and outlive a disturbance. */
   readonly #standing = new Set<string>();
+  #trouble: readonly string[] = [];
+  #telling: Promise<unknown> = Promise.resolve();
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(site: Site) {
@@ -66,10 +69,15 @@ export class DayTwo {
   }
 
   /** Asks again while the portal is away; its own answers, also refusals, end it. */
-  async call<T>(method: 'GET' | 'POST' | 'PUT', path: string, body?: unknown): Promise<T> {
+  async call<T>(
+    method: 'GET' | 'POST' | 'PUT',
+    path: string,
+    body?: unknown,
+    headers?: Record<string, string>,
+  ): Promise<T> {
     for (;;) {
       try {
-        return (await this.site.client.call(method, `/api/v1${path}`, body, never)) as T;
+        return (await this.site.client.call(method, `/api/v1${path}`, body, never, headers)) as T;
       } catch (error) {
         if (error instanceof PcgError && !AWAY.has(error.code)) throw error;
         await systemClock.sleep(SAMPLE_MS);
@@ -99,7 +107,8 @@ export class DayTwo {
 
   /** Creates a cluster and does not wait. */
   async begin(spec: Parameters<Site['createCluster']>[0]): Promise<Cluster> {
-    return await this.call('POST', '/clusters', { spec });
+    // The answer may be lost with the portal: the second request asks for the cluster of the first.
+    return await this.call('POST', '/clusters', { spec }, { 'idempotency-key': randomUUID() });
   }
 
   async running(spec: Parameters<Site['createCluster']>[0]): Promise<Cluster> {
@@ -210,9 +219,9 @@ export class DayTwo {
           await systemClock.sleep(TROUBLE_MS);
           return await this.site.startPortal();
         default:
-          await this.#faults([...this.#standing, ...MAAS_TROUBLE]);
+          await this.#faults(() => (this.#trouble = MAAS_TROUBLE));
           await systemClock.sleep(TROUBLE_MS);
-          return await this.#faults([...this.#standing]);
+          return await this.#faults(() => (this.#trouble = []));
       }
     });
     this.#turn = next.catch(() => undefined);
@@ -240,17 +249,21 @@ export class DayTwo {
   }
 
   async fault(text: string): Promise<void> {
-    this.#standing.add(text);
-    await this.#faults([...this.#standing]);
+    await this.#faults(() => this.#standing.add(text));
   }
 
   async mend(text: string): Promise<void> {
-    this.#standing.delete(text);
-    await this.#faults([...this.#standing]);
+    await this.#faults(() => this.#standing.delete(text));
   }
 
-  async #faults(texts: readonly string[]): Promise<void> {
-    await this.simulator('PUT', 'faults', JSON.stringify(texts));
+  /** One after the other: the simulator takes whole lists, and a list from before a change must not arrive after it. */
+  async #faults(change: () => unknown): Promise<void> {
+    const told = this.#telling.then(async () => {
+      change();
+      await this.simulator('PUT', 'faults', JSON.stringify([...this.#standing, ...this.#trouble]));
+    });
+    this.#telling = told.catch(() => undefined);
+    await told;
   }
 
   async simulator<T>(method: 'GET' | 'POST' | 'PUT', what: string, body?: string): Promise<T> {
