@@ -3,6 +3,7 @@
  * certificate comes from the portal's own CA, made once and kept in the store (portals with one store share it);
  * kubeconfigs carry that CA. Only proxied paths are served here. A portal on https needs none of this.
  */
+import type { ServerResponse } from 'node:http';
 import https from 'node:https';
 import { type AddressInfo, isIP } from 'node:net';
 import { hostname, networkInterfaces } from 'node:os';
@@ -58,12 +59,15 @@ export async function openKubeListener(options: KubeListenerOptions): Promise<Ku
     });
     return { cert: certPem, key: keyPem };
   };
-  const server = https.createServer(
-    { ...options.settings, ...(await certificate()) },
-    (request, response) => {
-      if (isProxied(request.url)) return proxies.request(request, response);
-      response.writeHead(404, { 'content-type': 'text/plain' }).end(`The portal is at ${portal.publicUrl}\n`);
-    },
+  const absent = (response: ServerResponse): void =>
+    void response
+      .writeHead(404, { 'content-type': 'text/plain' })
+      .end(`The portal is at ${portal.publicUrl}\n`);
+  const server = https.createServer({ ...options.settings, ...(await certificate()) }, (request, response) =>
+    isProxied(request.url) ? proxies.request(request, response) : absent(response),
+  );
+  server.on('checkContinue', (request, response) =>
+    isProxied(request.url) ? proxies.checkContinue(request, response) : absent(response),
   );
   const raw = new Set<Duplex>();
   server.on('upgrade', (request, socket, head) => {

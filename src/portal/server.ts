@@ -148,6 +148,11 @@ export async function startPortal(options: PortalOptions): Promise<RunningPortal
     if (pair) secured.server = https.createServer({ ...SERVER_SETTINGS, ...pair }, handle);
     const server =
       (secured.server as unknown as Server | undefined) ?? http.createServer(SERVER_SETTINGS, handle);
+    server.on('checkContinue', (request, response) => {
+      if (isProxied(request.url)) return proxies.checkContinue(request, response);
+      response.writeContinue();
+      listener(request, response);
+    });
     server.on('upgrade', (request, socket, head) => {
       raw.add(socket);
       // Node gives the socket away without a listener: a reset would end the process.

@@ -36,6 +36,8 @@ export interface ReverseProxyOptions {
 
 export interface ReverseProxy {
   readonly request: http.RequestListener;
+  /** A request with `Expect: 100-continue`: the target says whether it wants the body. */
+  readonly checkContinue: http.RequestListener;
   readonly upgrade: (request: http.IncomingMessage, socket: Duplex, head: Buffer) => void;
   /** Listens to `request`, `checkContinue` and `upgrade` of a server. */
   attach(server: http.Server): void;
@@ -75,6 +77,7 @@ export function createReverseProxy(options: ReverseProxyOptions): ReverseProxy {
 
   const proxy: ReverseProxy = {
     request: (request, response) => forward(request, response, false),
+    checkContinue: (request, response) => forward(request, response, true),
     upgrade: (request, socket, head) => {
       socket.on('error', () => socket.destroy());
       void (async () => {
@@ -86,7 +89,7 @@ export function createReverseProxy(options: ReverseProxyOptions): ReverseProxy {
     },
     attach: (server) => {
       server.on('request', proxy.request);
-      server.on('checkContinue', (request, response) => forward(request, response, true));
+      server.on('checkContinue', proxy.checkContinue);
       server.on('upgrade', proxy.upgrade);
     },
   };

@@ -31,7 +31,11 @@ async function door(
   try {
     const listener = await openKubeListener({
       portal: portal as Portal,
-      proxies: { request: (_request, response) => response.end('proxied'), upgrade: () => {} },
+      proxies: {
+        request: (_request, response) => response.end('proxied'),
+        checkContinue: () => {},
+        upgrade: () => {},
+      },
       host: options.host ?? '127.0.0.1',
       port: options.port ?? 0,
       settings: {},

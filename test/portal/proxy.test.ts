@@ -1,5 +1,6 @@
 /** kubectl's path through the portal: bytes in, bytes out, as they come; nobody gets in with the wrong token. */
 import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import http from 'node:http';
 import net from 'node:net';
 import { describe, expect, it } from 'vitest';
@@ -109,6 +110,78 @@ describe('plain requests', () => {
     stop.abort();
     await eventually(() => left);
   });
+
+  it('74: with Expect: 100-continue the target decides before a byte of the body is sent', async () => {
+    await using s = await site();
+    const target = s.gateway.target(`kube:${s.id}`, (_request, response) => response.writeHead(500).end());
+    target.on('checkContinue', (request: http.IncomingMessage, response: http.ServerResponse) => {
+      if (request.url === '/too-large') return void response.writeHead(413).end('no');
+      response.writeContinue();
+      request.pipe(response.writeHead(200));
+    });
+    const { port } = new URL(s.portal.url);
+    const talk = async (path: string, token: string): Promise<string> => {
+      const socket = net.connect(Number(port), '127.0.0.1');
+      const head = `POST ${path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\nContent-Length: 5\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n`;
+      socket.write(head);
+      let text = '';
+      for await (const chunk of socket) {
+        if (text === '' && String(chunk).startsWith('HTTP/1.1 100')) socket.write('bytes');
+        text += String(chunk);
+      }
+      return text;
+    };
+    const cluster = `/k8s/clusters/${s.id}`;
+    const accepted = await talk(`${cluster}/ok`, s.portal.token);
+    expect(accepted).toMatch(/^HTTP\/1.1 100 Continue\r\n\r\nHTTP\/1.1 200 OK/);
+    expect(accepted).toContain('bytes');
+    expect(await talk(`${cluster}/too-large`, s.portal.token)).toMatch(/^HTTP\/1.1 413/);
+    expect(await talk(`${cluster}/ok`, 'nobody')).toMatch(/^HTTP\/1.1 401/);
+    // the API's own requests are small: it asks for the body and judges it then
+    expect(await talk('/api/v1/session', 'nobody')).toMatch(/^HTTP\/1.1 100 Continue\r\n\r\nHTTP\/1.1 4/);
+  });
+
+  it('74: a long upload waits for a target that does not read, in bounded memory, and then arrives whole', async () => {
+    await using s = await site();
+    const TOTAL = 256 * 1024 * 1024;
+    const piece = randomBytes(65_536);
+    const begin = Promise.withResolvers<void>();
+    s.gateway.target(`kube:${s.id}`, (request, response) => {
+      void begin.promise.then(() => {
+        const hash = createHash('sha256');
+        request.on('data', (chunk) => hash.update(chunk));
+        request.on('end', () => response.end(hash.digest('hex')));
+      });
+    });
+    const { port } = new URL(s.portal.url);
+    const socket = net.connect(Number(port), '127.0.0.1');
+    socket.write(
+      `PUT /k8s/clusters/${s.id}/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${s.portal.token}\r\nContent-Length: ${TOTAL}\r\nConnection: close\r\n\r\n`,
+    );
+    const sent = createHash('sha256');
+    const before = process.memoryUsage();
+    let written = 0;
+    const writing = (async () => {
+      for (; written < TOTAL; written += piece.length) {
+        sent.update(piece);
+        if (!socket.write(piece)) await once(socket, 'drain');
+      }
+    })();
+    // until nothing moves any more
+    for (let last = -1; last !== written; ) {
+      last = written;
+      await new Promise<void>((resolve) => void setTimeout(resolve, 1000));
+    }
+    // what the kernel's buffers, the in-flight cap and one stream's credit may hold together
+    expect(written).toBeLessThan(48 * 1024 * 1024);
+    const { arrayBuffers } = process.memoryUsage();
+    expect(arrayBuffers - before.arrayBuffers).toBeLessThan(48 * 1024 * 1024);
+    begin.resolve();
+    let text = '';
+    socket.on('data', (chunk) => (text += String(chunk)));
+    await Promise.all([writing, once(socket, 'end')]);
+    expect(text).toContain(sent.digest('hex'));
+  }, 180_000);
 
   it('break off for the caller when they break off at the target', async () => {
     await using s = await site();

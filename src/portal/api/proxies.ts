@@ -21,6 +21,8 @@ export function isProxied(url: string | undefined): boolean {
 
 export interface Proxies {
   request(request: IncomingMessage, response: ServerResponse): void;
+  /** The same for `Expect: 100-continue`. */
+  checkContinue(request: IncomingMessage, response: ServerResponse): void;
   upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
 }
 
@@ -37,13 +39,20 @@ export function createProxies(portal: Portal): Proxies {
     },
     refusal,
   });
+  const counted = (request: IncomingMessage, response: ServerResponse): void => {
+    response.once('close', () => {
+      const result = response.writableFinished && response.statusCode < 500 ? 'ok' : 'error';
+      portal.metrics.proxied.inc({ target: labelOf(request), result });
+    });
+  };
   return {
     request(request, response) {
-      response.once('close', () => {
-        const result = response.writableFinished && response.statusCode < 500 ? 'ok' : 'error';
-        portal.metrics.proxied.inc({ target: labelOf(request), result });
-      });
+      counted(request, response);
       proxy.request(request, response);
+    },
+    checkContinue(request, response) {
+      counted(request, response);
+      proxy.checkContinue(request, response);
     },
     upgrade(request, socket, head) {
       portal.metrics.proxied.inc({ target: labelOf(request), result: 'upgrade' });
