@@ -18,6 +18,28 @@ interface Program {
 
 const PROGRAMS: readonly Program[] = [
   {
+    image: /\/cilium\/operator-generic[:@]/,
+    group: 'cilium.io',
+    version: 'v2',
+    kinds: [
+      ['CiliumNode', 'ciliumnodes', 'Cluster'],
+      ['CiliumIdentity', 'ciliumidentities', 'Cluster'],
+      ['CiliumEndpoint', 'ciliumendpoints', 'Namespaced'],
+      ['CiliumNetworkPolicy', 'ciliumnetworkpolicies', 'Namespaced'],
+    ],
+  },
+  {
+    image: /\/tigera\/operator[:@]/,
+    argument: /^--?manage-crds(=true)?$/,
+    group: 'operator.tigera.io',
+    version: 'v1',
+    kinds: [
+      ['Installation', 'installations', 'Cluster'],
+      ['APIServer', 'apiservers', 'Cluster'],
+      ['TigeraStatus', 'tigerastatuses', 'Cluster'],
+    ],
+  },
+  {
     image: /\/velero\/velero[:@]/,
     argument: /^--crds-only$/,
     group: 'velero.io',
@@ -38,11 +60,18 @@ const PROGRAMS: readonly Program[] = [
   },
 ];
 
-export function runOperators({ core }: SimCluster): void {
+export function runOperators(cluster: SimCluster): void {
+  const { core } = cluster;
+  let calico = false;
   for (const pod of core.store.values(R.pods)) {
     if (!['Running', 'Succeeded'].includes(pod.status?.phase)) continue;
-    for (const program of PROGRAMS) if (runs(pod, program)) register(core, program);
+    for (const program of PROGRAMS) {
+      if (!runs(pod, program)) continue;
+      register(core, program);
+      calico ||= program.group === 'operator.tigera.io';
+    }
   }
+  if (calico) installCalico(cluster);
 }
 
 function runs(pod: KubeObject, { image, argument }: Program): boolean {
@@ -74,4 +103,53 @@ function register(core: SimCluster['core'], { group, version, kinds }: Program):
         ],
       },
     });
+}
+
+/**
+ * What Calico's operator makes of its Installation: the node agents. It refuses a pool outside of the pod network
+ * that kubeadm was given, as the real one does.
+ */
+function installCalico({ core, configuration }: SimCluster): void {
+  const installation = core.store.get('operator.tigera.io/installations', undefined, 'default');
+  if (!installation) return;
+  const [pool] = installation.spec?.calicoNetwork?.ipPools ?? [];
+  if (!pool || !isInside(pool.cidr, configuration.networking?.podSubnet)) return;
+  core.ensure(R.namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'calico-system' } });
+  core.ensure(R.serviceaccounts, {
+    apiVersion: 'v1',
+    kind: 'ServiceAccount',
+    metadata: { name: 'calico-node', namespace: 'calico-system' },
+  });
+  core.ensure(R.daemonsets, {
+    apiVersion: 'apps/v1',
+    kind: 'DaemonSet',
+    metadata: { name: 'calico-node', namespace: 'calico-system' },
+    spec: {
+      selector: { matchLabels: { 'k8s-app': 'calico-node' } },
+      template: {
+        metadata: { labels: { 'k8s-app': 'calico-node' } },
+        spec: {
+          hostNetwork: true,
+          serviceAccountName: 'calico-node',
+          tolerations: [{ operator: 'Exists' }],
+          containers: [
+            { name: 'calico-node', image: `${installation.spec.registry ?? 'quay.io/'}calico/node:v3.31.3` },
+          ],
+          volumes: [{ name: 'cni-net-dir', hostPath: { path: '/etc/cni/net.d' } }],
+        },
+      },
+    },
+  });
+}
+
+/** Both are IPv4 networks; `outer` may be a list, of which the first counts. */
+function isInside(inner: unknown, outer: unknown): boolean {
+  const read = (text: unknown) => {
+    const [address = '', prefix = '0'] = String(text).split(',')[0]?.split('/') ?? [];
+    const value = address.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
+    return { value, prefix: Number(prefix) };
+  };
+  const [a, b] = [read(inner), read(outer)];
+  const size = 2 ** (32 - b.prefix);
+  return a.prefix >= b.prefix && Math.floor(a.value / size) === Math.floor(b.value / size);
 }

@@ -366,6 +366,8 @@ export class Kubelet {
       const mirror = pod.metadata.annotations?.['kubernetes.io/config.mirror'] !== undefined;
       await pace.sleep(mirror ? TIMES.start : TIMES.pull, signal);
       if (isCniPod(pod)) {
+        // Cilium's agents wait until the operator has registered their kinds.
+        while (waitsForDefinition(pod, this.cluster)) await pace.sleep(TIMES.retry, signal);
         this.#cniBroken ??= site.faults.take('cni-never-ready', this.options.machine);
         if (this.#cniBroken) {
           await this.#setPod(pod, signal, (draft) => {
@@ -522,6 +524,11 @@ function conditions(time: string, ready: boolean, reason?: string): Json[] {
     make('ContainersReady', ready),
     make('PodScheduled', true),
   ];
+}
+
+function waitsForDefinition(pod: KubeObject, { core }: SimCluster): boolean {
+  const isCilium = containersOf(pod).some(({ image }) => /\/cilium\/cilium[:@]/.test(image));
+  return isCilium && !core.store.get(R.crds, undefined, 'ciliumnodes.cilium.io');
 }
 
 const containersOf = (pod: KubeObject): Json[] => pod.spec?.containers ?? [];
