@@ -3,13 +3,13 @@
  * processes): the time that 3 + 100 nodes take beyond the hardware's critical path, requests to MAAS and to
  * Kubernetes per node, the agent's memory, and what 50 clusters that want nothing still cost.
  */
-import { readFileSync } from 'node:fs';
 import { request } from 'undici';
 import { systemClock } from '../../src/base/clock.ts';
 import { readStats } from '../../src/cli/simulator-client.ts';
 import type { Cluster } from '../../src/contract/cluster.ts';
 import { Site } from '../support/site.ts';
 import { actualTimes, criticalPathMs, type LedgerEntry, type Milestone } from './critical-path.ts';
+import { cpuMs, loadSince, peakRssMb } from './processes.ts';
 import type { BenchOptions } from './main.ts';
 import type { Results } from './results.ts';
 
@@ -35,8 +35,6 @@ const REST_WINDOW_MS = 60_000;
 const POLL_ACTIVE_MS = 5_000;
 const POLL_IDLE_MS = 60_000;
 const PATIENCE_MS = 20 * 60_000;
-/** USER_HZ on every Linux that this runs on. */
-const TICK_MS = 10;
 /** The user that the gateway is for an API server; nodes that join are others. */
 const GATEWAY_USER = 'pcg-gateway';
 
@@ -85,14 +83,14 @@ async function measureCreate(results: Results, runs: number): Promise<void> {
   for (let index = 0; index < runs; index += 1) {
     await using site = await startSite(CREATE_SPEED, MACHINES);
     const maasBefore = (await readStats(site.maasUrl, never)).requests;
-    const cpuBefore = cpuOf(site);
+    const load = loadSince(site);
     const startedAt = Date.now();
     const created = await site.createCluster(
       site.spec({ name: 'large', controlPlane: CONTROL_PLANE, workers: WORKERS }),
     );
     const cluster = await site.waitForPhase(created.id, 'Running', PATIENCE_MS);
     const tookMs = Date.now() - startedAt;
-    const cpu = cpuOf(site);
+    const shares = load();
     maasRequests.push(((await readStats(site.maasUrl, never)).requests - maasBefore) / NODES);
     kubeRequests.push((await kubeRequestsSoFar(site)) / NODES);
     rss.push(peakRssMb(site));
@@ -105,11 +103,9 @@ async function measureCreate(results: Results, runs: number): Promise<void> {
     };
     const path = criticalPathMs(timeline);
     share.push((tookMs - path) / path);
-    const load = (who: 'simulator' | 'agent') =>
-      `${who} ${((100 * (cpu[who] - cpuBefore[who])) / tookMs).toFixed(0)} % of a core`;
     process.stderr.write(
       `create of ${NODES} nodes at speed ${CREATE_SPEED}: ${(tookMs / 1000).toFixed(1)} s, hardware alone ${(path / 1000).toFixed(1)} s; ` +
-        `${load('simulator')}, ${load('agent')}\n  ${JSON.stringify(actualTimes(timeline))}\n`,
+        `${shares}\n  ${JSON.stringify(actualTimes(timeline))}\n`,
     );
   }
   results.add({ case: 'overhead-103', subject: 'pcg', unit: 'share', values: share });
@@ -152,7 +148,7 @@ async function measureRest(results: Results, windows: number): Promise<void> {
 
 async function restReading(site: Site) {
   const [maas, kubernetes] = await Promise.all([readStats(site.maasUrl, never), kubeRequestsSoFar(site)]);
-  return { at: performance.now(), maas: maas.requests, kubernetes, cpuMs: cpuOf(site).agent };
+  return { at: performance.now(), maas: maas.requests, kubernetes, cpuMs: cpuMs(site.agent) };
 }
 
 async function ask<T>(site: Site, what: string): Promise<T> {
@@ -173,23 +169,4 @@ async function kubeRequestsSoFar(site: Site): Promise<number> {
 function controlPlaneOf({ status }: Cluster): Set<string> {
   const nodes = status?.nodes.filter(({ role }) => role === 'control-plane') ?? [];
   return new Set(nodes.flatMap(({ systemId }) => systemId ?? []));
-}
-
-function cpuOf(site: Site): { simulator: number; agent: number } {
-  return { simulator: cpuMs(site.simulator.pid), agent: cpuMs(site.agent?.pid ?? 0) };
-}
-
-/** User and system time of a process, milliseconds. */
-function cpuMs(pid: number): number {
-  // After the name, which may hold anything: fields 3 and on; user and system time are 14 and 15.
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    .replace(/^.*\) /s, '')
-    .split(' ');
-  return (Number(fields[11]) + Number(fields[12])) * TICK_MS;
-}
-
-/** Highest resident memory of the agent's process so far. */
-function peakRssMb(site: Site): number {
-  const status = readFileSync(`/proc/${site.agent?.pid ?? 'none'}/status`, 'utf8');
-  return Number(/^VmHWM:\s+(\d+) kB/m.exec(status)?.[1]) / 1024;
 }

@@ -1,9 +1,19 @@
 /**
  * How long a create would have taken with an agent that needs no time at all: MAAS's serialised allocations
  * and the hardware's own phases, with the durations that the simulator noted for each machine of this very
- * run, put together again without any pause between them. kubeadm asks only every few seconds whether it is let
- * in; on average half of that (as measured) passes for whoever had to wait, with any agent. Nothing here is a constant of the simulator but
- * the time of one allocation, which the bench itself has set.
+ * run, put together again without any pause between them. Nothing here is a constant of the simulator but the
+ * time of one allocation, which the bench itself has set.
+ *
+ * It contains, and so does not count as overhead:
+ * - one allocation after the other, in the order of this run, the first one at the moment of the request;
+ * - of each machine: the deploy call with its BMC, installation, boot and packages, its own `kubeadm`, its Ready;
+ * - init before every join, and control-plane nodes joining one after the other, since etcd takes one learner;
+ * - half a pause of kubeadm (as measured) for whoever had to wait: it asks only every few seconds to be let in.
+ *
+ * It does not contain, and so counts as overhead: checks and looks before an allocation, annotations and reads,
+ * the queue of deploy calls for the few requests that the agent keeps in flight (here every deployment starts
+ * as soon as its machine is allocated), the reservation of the endpoint, the portal and the tunnel, and the time
+ * that simulator, portal and agent wait for a CPU outside of the phases above.
  */
 import { median } from './results.ts';
 

@@ -3,7 +3,6 @@
  * simulator are processes, the region has 1 000 machines of 30 KB and takes 30 ms for each that it lists.
  * Baseline `full-list-poll`: a client that lists all machines at the agent's own intervals.
  */
-import { readFileSync } from 'node:fs';
 import { request } from 'undici';
 import { systemClock } from '../../src/base/clock.ts';
 import { Secret, silentLog } from '../../src/base/log.ts';
@@ -13,6 +12,7 @@ import { createMaasClient } from '../../src/maas/rest-client.ts';
 import { Site } from '../support/site.ts';
 import { actualTimes, criticalPathMs, type LedgerEntry, type Milestone } from './critical-path.ts';
 import type { BenchOptions } from './main.ts';
+import { loadSince, peakRssMb } from './processes.ts';
 import type { Results } from './results.ts';
 
 const MACHINES = 1_000;
@@ -94,12 +94,14 @@ async function measureCreate(
   for (let index = 0; index < runs; index += 1) {
     await using site = await startSite(CREATE_SPEED);
     const before = await stats(site);
+    const load = loadSince(site);
     const startedAt = Date.now();
     const created = await site.createCluster(
       site.spec({ name: 'large', controlPlane: CONTROL_PLANE, workers: NODES - CONTROL_PLANE }),
     );
     const cluster = await site.waitForPhase(created.id, 'Running', PATIENCE_MS);
     const tookMs = Date.now() - startedAt;
+    const shares = load();
     const after = await stats(site);
     found.rss.push(peakRssMb(site));
     found.requests.push((after.requests - before.requests) / NODES);
@@ -121,7 +123,7 @@ async function measureCreate(
         value: Math.max(MOST_OVERHEAD_SHARE, MOST_OVERHEAD_MS / path),
       });
     process.stderr.write(
-      `create of ${NODES} nodes: ${(tookMs / 1000).toFixed(1)} s, hardware alone ${(path / 1000).toFixed(1)} s\n` +
+      `create of ${NODES} nodes: ${(tookMs / 1000).toFixed(1)} s, hardware alone ${(path / 1000).toFixed(1)} s; ${shares}\n` +
         `  ${JSON.stringify(difference(before, after))}\n  ${JSON.stringify(actualTimes(timeline))}\n`,
     );
     if (wanted('bytes-per-node')) {
@@ -208,12 +210,6 @@ async function fullList(site: Site): Promise<{ bytes: number; ms: number }> {
   const started = performance.now();
   await client.machines.list({}, never);
   return { bytes: (await stats(site)).bytesSent - before.bytesSent, ms: performance.now() - started };
-}
-
-/** Highest resident memory of the agent's process so far. */
-function peakRssMb(site: Site): number {
-  const status = readFileSync(`/proc/${site.agent?.pid ?? 'none'}/status`, 'utf8');
-  return Number(/^VmHWM:\s+(\d+) kB/m.exec(status)?.[1]) / 1024;
 }
 
 function difference(before: SimulatorStats, after: SimulatorStats): Record<string, number> {
