@@ -20,14 +20,14 @@ export function computeConditions(input: PlanInput, previous: readonly Condition
   const scene = sceneOf(input);
   const staying = scene.nodes.filter(({ node }) => node.intent.kind === 'keep');
   const verdicts: [ConditionType, Verdict][] = [
-    ['MachinesAllocated', allocated(document, staying)],
+    ['MachinesAllocated', staleMaas(scene) ?? allocated(document, staying)],
     ['EndpointReady', endpointReady(record)],
-    ['InfrastructureReady', infrastructure(document, staying)],
+    ['InfrastructureReady', staleMaas(scene) ?? infrastructure(document, staying)],
     ['ControlPlaneInitialized', initialized(record)],
-    ['NetworkReady', packs(document, record, 'cni')],
+    ['NetworkReady', packs(scene, 'cni')],
     ['ControlPlaneReady', nodesReady(scene, staying, 'control-plane')],
     ['WorkersReady', nodesReady(scene, staying, 'worker')],
-    ['AddonsReady', packs(document, record, 'addon')],
+    ['AddonsReady', packs(scene, 'addon')],
     ['CertificatesValid', certificates(record, observed.now)],
     ['Available', available(record, observed)],
     ['UpToDate', upToDate(scene)],
@@ -40,6 +40,15 @@ export function computeConditions(input: PlanInput, previous: readonly Condition
       old?.status === status ? old.lastTransitionTime : new Date(observed.now).toISOString();
     return { type, status, reason, message, lastTransitionTime };
   });
+}
+
+/** What MAAS said last is shown for a while; then nobody knows. */
+function staleMaas({ observed, timings }: Scene): Verdict | undefined {
+  if (observed.maasUp) return undefined;
+  const last = Math.max(0, ...[...observed.machines.values()].map(({ at }) => at));
+  return last > 0 && observed.now - last > timings.staleMs
+    ? ['Unknown', 'Stale', `MAAS was last read ${new Date(last).toISOString()}`]
+    : undefined;
 }
 
 function wanted(document: ClusterDocument, role?: 'control-plane' | 'worker'): number {
@@ -87,11 +96,12 @@ function initialized(record: ClusterRecord): Verdict {
     : ['True', 'Succeeded', 'the first API server was configured'];
 }
 
-function packs(document: ClusterDocument, record: ClusterRecord, layer: 'cni' | 'addon'): Verdict {
+function packs({ document, record, observed }: Scene, layer: 'cni' | 'addon'): Verdict {
   const own = wantedPacks(document).filter((pack) => pack.layer === layer);
   if (own.length === 0) return ['True', 'NotRequested', 'the profile has none'];
   const waiting = own.filter((pack) => record.packs[pack.name]?.readyAt === undefined);
   const [first] = waiting;
+  if (!first && observed.kube.kind === 'unreachable') return ['Unknown', 'Unreachable', observed.kube.reason];
   if (!first) return ['True', 'Succeeded', `${own.map((pack) => pack.name).join(', ')} available`];
   const task = record.packs[first.name]?.task;
   if (task?.error) return ['False', 'Failed', task.error.message];

@@ -36,11 +36,12 @@ export function statusOf(input: PlanInput, extras: StatusExtras): ClusterStatus 
   const endpoint = endpointAddress(record.endpoint);
   const eta = expectedEnd(scene, extras);
   const rollout = rolloutStatus(scene);
+  const conditions = computeConditions(input, extras.previous);
   return {
-    phase: phaseOf(scene, extras),
+    phase: isForgotten(scene, conditions) ? 'Unknown' : phaseOf(scene, extras),
     observedGeneration: generation,
     observedAt: new Date(observed.now).toISOString(),
-    conditions: computeConditions(input, extras.previous),
+    conditions,
     ...(endpoint === undefined ? {} : { endpoint: `${endpoint.host}:${endpoint.port}` }),
     kubernetesVersion: document.profile.kubernetes.kubernetesVersion,
     nodes: scene.nodes.map((entry) => nodeStatus(entry, scene, extras)),
@@ -73,6 +74,16 @@ function policyResults({ document, record, observed }: PlanInput): ClusterStatus
       },
     ];
   });
+}
+
+/** The API server of a running cluster has been silent for long: nobody knows whether it still runs. */
+function isForgotten({ record, observed, timings }: Scene, conditions: readonly Condition[]): boolean {
+  const available = conditions.find(({ type }) => type === 'Available');
+  return (
+    record.stage.kind === 'running' &&
+    available?.status === 'Unknown' &&
+    observed.now - Date.parse(available.lastTransitionTime) > timings.staleMs
+  );
 }
 
 export function phaseOf(scene: Scene, extras: Pick<StatusExtras, 'queue'>): ClusterPhase {

@@ -38,7 +38,7 @@ export interface Timings {
   readonly retryCapMs: number;
   /** Pause after an error that only a user can fix; a `retry` action or a new generation ends it at once. */
   readonly blockedRetryMs: number;
-  /** A picture of MAAS older than this makes machine states Unknown and stops every decision on absence. */
+  /** What MAAS or the API server said last is shown for this long while they do not answer; then it is Unknown. */
   readonly staleMs: number;
   /** Life of a bootstrap token; refreshed at half of it while its node has not joined. Not scaled in simulations. */
   readonly tokenTtlMs: number;

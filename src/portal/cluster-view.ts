@@ -11,6 +11,7 @@ import {
   ClusterStatusSchema,
   IntentSchema,
 } from '../contract/cluster.ts';
+import type { Condition } from '../contract/conditions.ts';
 import type { ClustersTable } from './store/schema.ts';
 
 export interface ClusterViewOptions {
@@ -45,9 +46,18 @@ export function toCluster(row: ClustersTable, options: ClusterViewOptions): Clus
 }
 
 function show(status: ClusterStatus, stale: boolean, summary: boolean): ClusterStatus {
-  const shown: ClusterStatus = stale && status.phase !== 'Deleted' ? { ...status, phase: 'Unknown' } : status;
+  const shown: ClusterStatus =
+    stale && status.phase !== 'Deleted'
+      ? { ...status, phase: 'Unknown', conditions: status.conditions.map(unknown) }
+      : status;
   if (!summary) return shown;
   return { ...shown, tasks: [], nodes: shown.nodes.map((node) => ({ ...node, tasks: [] })) };
+}
+
+/** Nobody has looked since: what was true then is told, not claimed. */
+function unknown({ status, message, ...condition }: Condition): Condition {
+  const last = `last known: ${status}${message === '' ? '' : `, ${message}`}`;
+  return { ...condition, status: 'Unknown', reason: 'Stale', message: last };
 }
 
 /** The document that goes down for this row. */

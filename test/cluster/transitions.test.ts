@@ -204,6 +204,8 @@ describe('a lone control plane', () => {
     expect(still?.nodes.map(({ name, systemId }) => [name, systemId])).toEqual(
       before.nodes.map(({ name, systemId }) => [name, systemId]),
     );
+    expect(still?.phase).toBe('Unknown');
+    expect(still?.conditions.find(({ type }) => type === 'NetworkReady')?.status).toBe('Unknown');
     const said = await site.outbox.recentEvents({}, 300);
     expect(
       said.filter(({ reason }) => ['MachineFailed', 'MachineReleased', 'PowerCycling'].includes(reason)),

@@ -267,12 +267,34 @@ describe('staleness (X11)', () => {
       );
       gateway.answer(EXPLAIN, 200, FEASIBLE);
       id = (await create(portal)).body.id;
-      await report({ portal, gateway }, id, { phase: 'Running' });
+      const available = {
+        type: 'Available',
+        status: 'True',
+        reason: 'Succeeded',
+        message: 'the API answers',
+      } as const;
+      const lastTransitionTime = new Date(0).toISOString();
+      await report({ portal, gateway }, id, {
+        phase: 'Running',
+        conditions: [{ ...available, lastTransitionTime }],
+      });
     }
     await eventually(async () => {
       const { body } = await portal.call('GET', `/api/v1/clusters/${id}`);
       return body.stale && body.status.phase === 'Unknown' && body.lastKnownPhase === 'Running';
     });
+    // Lists and single answers alike: nothing that nobody looks at is called true.
+    const { body: list } = await portal.call('GET', '/api/v1/clusters');
+    const { body: one } = await portal.call('GET', `/api/v1/clusters/${id}`);
+    for (const cluster of [one, list.items[0]])
+      expect(cluster.status.conditions).toMatchObject([
+        {
+          type: 'Available',
+          status: 'Unknown',
+          reason: 'Stale',
+          message: 'last known: True, the API answers',
+        },
+      ]);
     await using _again = await connectGateway(identity, paired);
     await eventually(
       async () => (await portal.call('GET', `/api/v1/clusters/${id}`)).body.status.phase === 'Running',
