@@ -1,25 +1,15 @@
 /** The page in Debian's Chromium, with a gateway on a real tunnel behind the portal. */
 import { gzipSync } from 'node:zlib';
-import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
-import type { NodeStatus } from '../../src/contract/cluster.ts';
 import { generateIdentity } from '../../src/tunnel/identity.ts';
 import { pairWithPortal } from '../../src/tunnel/pair-client.ts';
-import { startBrowser, type TestBrowser, type TestPage } from '../support/browser.ts';
-import { connectGateway, type FakeGateway } from '../support/fake-gateway.ts';
+import { startBrowser, type TestBrowser } from '../support/browser.ts';
+import { connectGateway } from '../support/fake-gateway.ts';
 import { eventually } from '../support/eventually.ts';
 import { describeWith } from '../support/needs.ts';
-import { ADMIN, clusterSpec, clusterStatus, testPortal, type TestPortal } from '../support/portal.ts';
-
-const ACCOUNT = 'ca-site1';
-const INVENTORY = {
-  zones: [{ name: 'rack-a', ready: 8, fitGateway: 8 }],
-  pools: [{ name: 'default', ready: 8, fitGateway: 8 }],
-  domains: [{ name: 'maas', isDefault: true }],
-  subnets: [{ id: 1, cidr: '10.0.0.0/24', name: 'lan', managed: true, available: 50 }],
-  images: [],
-};
+import { ACCOUNT, expectUsable, node, signIn, siteWithCluster } from '../support/page-site.ts';
+import { clusterStatus, testPortal } from '../support/portal.ts';
 
 describeWith(['chromium'], 'the page', () => {
   let browser: TestBrowser;
@@ -27,85 +17,6 @@ describeWith(['chromium'], 'the page', () => {
     browser = await startBrowser();
   });
   afterAll(() => browser?.[Symbol.asyncDispose]());
-
-  async function signIn({ page }: TestPage, portal: TestPortal, path = '/'): Promise<void> {
-    await page.goto(`${portal.url}${path}`);
-    await page.getByLabel('E-mail').fill(ADMIN.email);
-    await page.getByLabel('Password').fill(ADMIN.password);
-    await page.getByRole('button', { name: 'Sign in' }).click();
-    await page.getByRole('navigation', { name: 'Main' }).waitFor();
-  }
-
-  async function siteWithCluster(limits = {}) {
-    await using stack = new AsyncDisposableStack();
-    const state = { skewMs: 0 };
-    const clock = { ...systemClock, now: () => Date.now() + state.skewMs };
-    const portal = stack.use(await testPortal({ page: true, clock, limits }));
-    const { identity, paired } = await portal.pair('dc1');
-    const gateway: FakeGateway = stack.use(await connectGateway(identity, paired));
-    gateway.answer(`GET /v1/accounts/${ACCOUNT}/inventory`, 200, INVENTORY);
-    gateway.answer(`POST /v1/accounts/${ACCOUNT}/explain`, 200, {
-      feasible: true,
-      pools: [{ pool: 'workers', wanted: 2, matching: 7, contested: 0, rejections: [] }],
-      problems: [],
-    });
-    await eventually(
-      async () => (await portal.call('GET', '/api/v1/cloud-accounts')).body.items.length === 1,
-    );
-    const { body } = await portal.call('POST', '/api/v1/clusters?preflight=skip', {
-      spec: clusterSpec(ACCOUNT),
-    });
-    const running = stack.move();
-    return {
-      portal,
-      gateway,
-      state,
-      id: body.id as string,
-      [Symbol.asyncDispose]: () => running.disposeAsync(),
-    };
-  }
-
-  const node = (name: string, changes: Partial<NodeStatus> = {}): NodeStatus => ({
-    name,
-    pool: 'cp',
-    role: 'control-plane',
-    phase: 'Deploying',
-    systemId: 'abc123',
-    hostname: 'quick-fox',
-    zone: 'rack-a',
-    addresses: ['10.0.0.5'],
-    maintenance: false,
-    tasks: [
-      {
-        name: 'deploy',
-        state: 'retrying',
-        attempt: 2,
-        startedAt: new Date(Date.now() - 90_000).toISOString(),
-        waitingFor: 'MAAS to install the operating system',
-      },
-    ],
-    ...changes,
-  });
-
-  /** Nothing sticks out sideways, and nothing that can be pressed is without a name. */
-  async function expectUsable(page: Page): Promise<void> {
-    const facts = await page.evaluate(() => {
-      const named = (element: Element) =>
-        (element.getAttribute('aria-label') ?? '') +
-        (element.textContent ?? '') +
-        ((element as HTMLInputElement).labels?.[0]?.textContent ?? '');
-      return {
-        overflow: document.documentElement.scrollWidth - innerWidth,
-        nameless: [...document.querySelectorAll('button, a, input, select')]
-          .filter((element) => named(element).trim() === '')
-          .map((element) => element.outerHTML),
-        headings: document.querySelectorAll('h1').length,
-        lang: document.documentElement.lang,
-      };
-    });
-    expect(facts).toEqual({ overflow: expect.any(Number), nameless: [], headings: 1, lang: 'en' });
-    expect(facts.overflow).toBeLessThanOrEqual(0);
-  }
 
   it('turns the instructions into the live pairing, and shows the words of both ends (R30, R35)', async () => {
     await using portal = await testPortal({ page: true });

@@ -84,7 +84,9 @@ export async function connectGateway(
     },
   };
 
-  const answers = new Map<string, () => Promise<AgentAnswer>>();
+  const answers = new Map<string, () => Promise<AgentAnswer>>([
+    ['GET /v1/quarantine', async () => ({ status: 200, body: [] })],
+  ]);
   const unknownQuestion = async (): Promise<AgentAnswer> => ({ status: 404, body: {} });
   const asked: Asked[] = [];
   const agent = createTargetServer((request, response) => {

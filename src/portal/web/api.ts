@@ -13,23 +13,33 @@ export class Problem extends Error {
 
 type Method = 'GET' | 'POST' | 'PUT' | 'DELETE';
 
-export async function api<T>(method: Method, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
+export async function api<T>(
+  method: Method,
+  path: string,
+  body?: unknown,
+  options: { signal?: AbortSignal; headers?: Record<string, string> } = {},
+): Promise<T> {
+  const { signal, headers } = options;
   let response: Response;
   try {
     response = await fetch(`/api/v1${path}`, {
       method,
       ...(body === undefined
         ? {}
-        : { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }),
+        : { headers: { ...headers, 'content-type': 'application/json' }, body: JSON.stringify(body) }),
       ...(signal ? { signal } : {}),
     });
   } catch (cause) {
     if (signal?.aborted) throw cause;
     throw new Problem(0, unreachable);
   }
-  const text = await response.text();
+  const text = await response.text().catch((cause: unknown) => {
+    if (signal?.aborted) throw cause;
+    throw new Problem(0, unreachable);
+  });
   const isJson = response.headers.get('content-type')?.includes('json') === true;
-  const data: unknown = isJson && text !== '' ? JSON.parse(text) : text;
+  // A body that was cut off says nothing: the portal or a proxy went away in the middle of it.
+  const data: unknown = isJson && text !== '' ? parse(text) : text;
   if (response.ok) return data as T;
   const problem = isJson
     ? (data as ProblemDetails)
@@ -37,6 +47,14 @@ export async function api<T>(method: Method, path: string, body?: unknown, signa
   // MAAS may refuse a key with 401 as well: only the portal's own refusal ends the session.
   if (problem.code === 'UNAUTHENTICATED' && path !== '/session') onSignedOut();
   throw new Problem(response.status, problem);
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new Problem(0, unreachable);
+  }
 }
 
 const unreachable: ProblemDetails = {

@@ -8,11 +8,15 @@ import { CreateClusterPage } from './pages/create-cluster.tsx';
 import { GatewayPage } from './pages/gateway.tsx';
 import { GatewaysPage } from './pages/gateways.tsx';
 import { NewGatewayPage } from './pages/new-gateway.tsx';
+import { ProfilePage } from './pages/profile.tsx';
 import { ProfilesPage } from './pages/profiles.tsx';
+import { SessionEnded } from './pages/sign-in.tsx';
+import { TokensPage } from './pages/tokens.tsx';
+import { UsersPage } from './pages/users.tsx';
 import { Empty } from './parts/basics.tsx';
 import { Icon, type IconName } from './parts/icons.tsx';
 import { go, route } from './router.ts';
-import { clusters, follow, gateways, live, me, theme } from './state.ts';
+import { clusters, follow, gateways, isTenantAdmin, live, me, sessionEnded, theme } from './state.ts';
 
 const NAVIGATION: { path: string; label: string; icon: IconName }[] = [
   { path: '/clusters', label: 'Clusters', icon: 'cluster' },
@@ -20,6 +24,8 @@ const NAVIGATION: { path: string; label: string; icon: IconName }[] = [
   { path: '/accounts', label: 'Cloud accounts', icon: 'account' },
   { path: '/profiles', label: 'Profiles', icon: 'profile' },
 ];
+const TOKENS = { path: '/tokens', label: 'API tokens', icon: 'key' } as const;
+const USERS = { path: '/users', label: 'Users', icon: 'users' } as const;
 
 export function Frame() {
   useEffect(() => follow(undefined), []);
@@ -41,7 +47,7 @@ export function Frame() {
             </span>
           </a>
           <ul>
-            {NAVIGATION.map((item) => (
+            {[...NAVIGATION, ...(isTenantAdmin.value ? [USERS] : []), TOKENS].map((item) => (
               <li key={item.path}>
                 <a href={item.path} aria-current={path.startsWith(item.path) ? 'page' : undefined}>
                   <Icon name={item.icon} />
@@ -60,6 +66,7 @@ export function Frame() {
           <Page path={path} />
         </main>
       </div>
+      {sessionEnded.value ? <SessionEnded /> : null}
     </>
   );
 }
@@ -72,7 +79,9 @@ function Page({ path }: { path: string }) {
   if (kind === 'gateways' && id === '') return <GatewaysPage />;
   if (kind === 'gateways') return id === 'new' ? <NewGatewayPage /> : <GatewayPage key={id} id={id} />;
   if (kind === 'accounts' && id === '') return <AccountsPage />;
-  if (kind === 'profiles' && id === '') return <ProfilesPage />;
+  if (kind === 'profiles') return id === '' ? <ProfilesPage /> : <ProfilePage key={id} id={id} />;
+  if (kind === 'users' && id === '' && isTenantAdmin.value) return <UsersPage />;
+  if (kind === 'tokens' && id === '') return <TokensPage />;
   return <NothingHere />;
 }
 

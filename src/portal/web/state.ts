@@ -23,6 +23,8 @@ export type Me = { email: string; role: Role };
 
 /** undefined: not known yet. null: signed out. */
 export const me = signal<Me | null | undefined>(undefined);
+/** The session has ended under a page that is open: what is typed there stays until somebody signs in again. */
+export const sessionEnded = signal(false);
 export const clusters = signal<Cluster[] | undefined>(undefined);
 export const deletedClusters = signal<Cluster[] | undefined>(undefined);
 export const gateways = signal<Gateway[] | undefined>(undefined);
@@ -59,15 +61,31 @@ function readTheme(): 'system' | 'light' | 'dark' {
 
 type List<T> = { items: T[] };
 
-export async function loadMe(): Promise<void> {
+/** After a refused stream or an unanswered question. */
+const RETRY_MS = 3000;
+
+/** Who is signed in: null for nobody, undefined while the portal does not answer. */
+async function whoAmI(): Promise<Me | null | undefined> {
   try {
-    me.value = (await api<{ user: Me | null }>('GET', '/session')).user;
+    return (await api<{ user: Me | null }>('GET', '/session')).user;
   } catch {
-    me.value = null;
+    return undefined;
+  }
+}
+
+/** Asks until the portal answers. */
+export async function loadMe(): Promise<void> {
+  for (;;) {
+    const who = await whoAmI();
+    if (who !== undefined) {
+      me.value = who;
+      return;
+    }
+    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
   }
 }
 whenSignedOut(() => {
-  me.value = null;
+  if (me.value) sessionEnded.value = true;
 });
 
 export async function loadLists(): Promise<void> {
@@ -127,11 +145,16 @@ export function follow(clusterId: string | undefined): () => void {
     source.addEventListener('error', () => {
       live.value = 'away';
       // The browser resumes by itself unless the answer was an error.
-      if (source?.readyState !== EventSource.CLOSED || stopped) return;
-      retry = setTimeout(() => {
-        void loadMe().then(() => me.value && !stopped && connect());
-      }, 3000);
+      if (source?.readyState === EventSource.CLOSED && !stopped) retry = setTimeout(resume, RETRY_MS);
     });
+  };
+  /** A stream that was refused: the portal is restarting, or the session has ended. */
+  const resume = async () => {
+    const who = await whoAmI();
+    if (stopped) return;
+    if (who === null) sessionEnded.value = true;
+    if (who) connect();
+    else retry = setTimeout(resume, RETRY_MS);
   };
   connect();
   return () => {

@@ -1,12 +1,13 @@
 /** Cloud accounts: MAAS regions behind gateways, tried by the gateway before they are stored. */
 import { useSignal } from '@preact/signals';
 import type { CloudAccount } from '../../../contract/cloud-account.ts';
-import type { ProblemDetails } from '../../../contract/errors.ts';
-import { api, asProblem } from '../api.ts';
-import { Dialog, Empty, Field, Loading, PageHead, ProblemBox, TextField, When } from '../parts/basics.tsx';
+import { api } from '../api.ts';
+import { Dialog, Empty, Loading, PageHead, ProblemBox, When } from '../parts/basics.tsx';
+import { SelectField, TextField } from '../parts/fields.tsx';
 import { ConfirmDialog } from '../parts/confirm-dialog.tsx';
 import { Icon } from '../parts/icons.tsx';
 import { Badge } from '../parts/state.tsx';
+import { useTask } from '../parts/task.ts';
 import { accounts, canWrite, gateways, isTenantAdmin } from '../state.ts';
 
 export function AccountsPage() {
@@ -57,23 +58,19 @@ export function AccountsPage() {
 }
 
 function AccountCard({ account }: { account: CloudAccount }) {
-  const problem = useSignal<ProblemDetails | undefined>(undefined);
+  const { problem, run } = useTask();
   const removing = useSignal(false);
   const gateway = gateways.value?.find(({ id }) => id === account.gateway);
   const status = gateway?.status?.accounts.find(({ id }) => id === account.id);
   const known = gateway?.connection.state === 'connected' ? status?.state : undefined;
   const mayChange = canWrite.value && (account.scope === 'project' || isTenantAdmin.value);
-  const toggle = async () => {
-    problem.value = undefined;
-    try {
+  const toggle = () =>
+    run(async () => {
       const changed = await api<CloudAccount>('PUT', `/cloud-accounts/${account.id}`, {
         enabled: !account.enabled,
       });
       accounts.value = accounts.value?.map((other) => (other.id === changed.id ? changed : other));
-    } catch (error) {
-      problem.value = asProblem(error);
-    }
-  };
+    });
   return (
     <li class="card">
       <div class="card-head">
@@ -155,27 +152,22 @@ function AccountCard({ account }: { account: CloudAccount }) {
 function AddAccount({ onClose }: { onClose: () => void }) {
   const running = gateways.value?.filter(({ connection }) => connection.state === 'connected') ?? [];
   const form = useSignal({ name: '', gateway: running[0]?.id ?? '', endpoint: '', apiKey: '' });
-  const busy = useSignal(false);
-  const problem = useSignal<ProblemDetails | undefined>(undefined);
+  const { busy, problem, run, ...task } = useTask();
   const set = (key: keyof typeof form.value) => (value: string) => {
     form.value = { ...form.value, [key]: value };
   };
-  const errorOf = (field: string) =>
-    problem.value?.field === field ? `${problem.value.message}. ${problem.value.fix}` : undefined;
+  const errorOf = (field: string) => {
+    const wrong = task.errorOf(field);
+    return wrong === undefined ? undefined : `${wrong}. ${problem.value?.fix ?? ''}`;
+  };
   const submit = async (event: Event) => {
     event.preventDefault();
-    busy.value = true;
-    problem.value = undefined;
-    try {
+    const added = await run(async () => {
       const scope = isTenantAdmin.value ? 'tenant' : 'project';
       const account = await api<CloudAccount>('POST', '/cloud-accounts', { ...form.value, scope });
       accounts.value = [...(accounts.value ?? []).filter(({ id }) => id !== account.id), account];
-      onClose();
-    } catch (error) {
-      problem.value = asProblem(error);
-    } finally {
-      busy.value = false;
-    }
+    });
+    if (added) onClose();
   };
   const shown = ['name', 'endpoint', 'apiKey'].some((field) => errorOf(field));
   return (
@@ -189,22 +181,13 @@ function AddAccount({ onClose }: { onClose: () => void }) {
           required
           autofocus
         />
-        <Field label="Gateway" hint="Only connected gateways can try an account.">
-          {({ id, describedBy }) => (
-            <select
-              id={id}
-              aria-describedby={describedBy}
-              value={form.value.gateway}
-              onChange={(event) => set('gateway')(event.currentTarget.value)}
-            >
-              {running.map((gateway) => (
-                <option key={gateway.id} value={gateway.id}>
-                  {gateway.name}
-                </option>
-              ))}
-            </select>
-          )}
-        </Field>
+        <SelectField
+          label="Gateway"
+          hint="Only connected gateways can try an account."
+          value={form.value.gateway}
+          options={running.map(({ id, name }) => [id, name])}
+          onChange={set('gateway')}
+        />
         <TextField
           label="MAAS endpoint"
           hint="As the gateway reaches it, e.g. http://10.11.12.13:5240/MAAS"

@@ -4,31 +4,25 @@
  */
 import { useSignal } from '@preact/signals';
 import { useEffect } from 'preact/hooks';
-import type { Inventory, PlacementReport } from '../../../contract/api.ts';
 import type { Cluster } from '../../../contract/cluster.ts';
-import type { ProblemDetails } from '../../../contract/errors.ts';
-import { api, asProblem } from '../api.ts';
+import { api } from '../api.ts';
 import { Empty, Loading, PageHead, ProblemBox } from '../parts/basics.tsx';
 import { Icon } from '../parts/icons.tsx';
-import { type Draft, DRAFT, type DraftPool, toSpec } from '../parts/draft.ts';
+import { anotherPool, type Draft, DRAFT, toSpec } from '../parts/draft.ts';
 import { Placement } from '../parts/placement.tsx';
 import { PoolEditor } from '../parts/pool-editor.tsx';
 import { ProfileStep, Review, SettingsStep, SiteStep } from '../parts/wizard-steps.tsx';
+import { useInventory, usePlacement } from '../parts/site-questions.ts';
+import { useTask } from '../parts/task.ts';
 import { go } from '../router.ts';
 import { accounts, profiles } from '../state.ts';
 
 const STEPS = ['Profile', 'Site', 'Pools', 'Settings', 'Review'] as const;
-/** After the last keystroke; the question goes to the site and back. */
-const EXPLAIN_DELAY_MS = 400;
 
 export function CreateClusterPage() {
   const step = useSignal(0);
   const draft = useSignal<Draft>(DRAFT);
-  const inventory = useSignal<Inventory | undefined>(undefined);
-  const report = useSignal<PlacementReport | undefined>(undefined);
-  const siteProblem = useSignal<ProblemDetails | undefined>(undefined);
-  const problem = useSignal<ProblemDetails | undefined>(undefined);
-  const busy = useSignal(false);
+  const { busy, problem, run, errorOf } = useTask();
   const idempotencyKey = useSignal(randomKey());
   const usable = accounts.value?.filter(({ enabled }) => enabled);
 
@@ -46,45 +40,14 @@ export function CreateClusterPage() {
       });
   }, [usable?.length, profiles.value?.length]);
   const { cloudAccount } = draft.value;
+  const site = useInventory(cloudAccount);
+  const preferred = site.value?.domains.find(({ isDefault }) => isDefault)?.name;
   useEffect(() => {
-    if (cloudAccount === '') return;
-    const stop = new AbortController();
-    inventory.value = undefined;
-    siteProblem.value = undefined;
-    api<Inventory>('GET', `/cloud-accounts/${cloudAccount}/inventory`, undefined, stop.signal)
-      .then((found) => {
-        inventory.value = found;
-        const preferred = found.domains.find(({ isDefault }) => isDefault)?.name;
-        if (preferred && !found.domains.some(({ name }) => name === draft.value.domain))
-          change({ domain: preferred });
-      })
-      .catch((error: unknown) => {
-        if (!stop.signal.aborted) siteProblem.value = asProblem(error);
-      });
-    return () => stop.abort();
-  }, [cloudAccount]);
-  const question = JSON.stringify(toSpec(draft.value).pools);
-  useEffect(() => {
-    if (cloudAccount === '' || step.value < 2) return;
-    const stop = new AbortController();
-    const timer = setTimeout(() => {
-      const { pools, network } = toSpec(draft.value);
-      api<PlacementReport>('POST', `/cloud-accounts/${cloudAccount}/explain`, { pools, network }, stop.signal)
-        .then((answer) => {
-          report.value = answer;
-        })
-        .catch((error: unknown) => {
-          if (!stop.signal.aborted) {
-            report.value = undefined;
-            siteProblem.value = asProblem(error);
-          }
-        });
-    }, EXPLAIN_DELAY_MS);
-    return () => {
-      clearTimeout(timer);
-      stop.abort();
-    };
-  }, [question, cloudAccount, step.value]);
+    const known = site.value?.domains.some(({ name }) => name === draft.value.domain) ?? true;
+    if (preferred && !known) change({ domain: preferred });
+  }, [site.value, preferred]);
+  const { pools, network, domain } = toSpec(draft.value);
+  const placement = usePlacement(cloudAccount, step.value < 2 ? undefined : { pools, network, domain });
 
   if (!usable || !profiles.value) return <Loading />;
   if (usable.length === 0)
@@ -96,32 +59,21 @@ export function CreateClusterPage() {
       </Empty>
     );
   const missing = whatIsMissing(draft.value, step.value);
+  // After a lost answer the same key asks again without making a second cluster; what is corrected is another request.
   const create = async () => {
-    busy.value = true;
-    problem.value = undefined;
-    try {
-      const response = await fetch('/api/v1/clusters', {
-        method: 'POST',
-        headers: { 'content-type': 'application/json', 'idempotency-key': idempotencyKey.value },
-        body: JSON.stringify({ spec: toSpec(draft.value) }),
-      });
-      const body = (await response.json()) as Cluster | ProblemDetails;
-      if (response.ok) go(`/clusters/${(body as Cluster).id}`);
-      else {
-        problem.value = body as ProblemDetails;
-        // What is corrected is another request.
-        idempotencyKey.value = randomKey();
-        step.value = stepOf(problem.value.field) ?? step.value;
-      }
-    } catch (error) {
-      // The answer was lost, perhaps not the cluster: the same key asks again without making a second one.
-      problem.value = asProblem(error);
-    } finally {
-      busy.value = false;
-    }
+    const created = await run(async () => {
+      const cluster = await api<Cluster>(
+        'POST',
+        '/clusters',
+        { spec: toSpec(draft.value) },
+        { headers: { 'idempotency-key': idempotencyKey.value } },
+      );
+      go(`/clusters/${cluster.id}`);
+    });
+    if (created || problem.value?.code === 'PORTAL_UNREACHABLE') return;
+    idempotencyKey.value = randomKey();
+    step.value = stepOf(problem.value?.field) ?? step.value;
   };
-  const errorOf = (field: string) =>
-    problem.value?.field === field ? problem.value.message.replace(`${field}: `, '') : undefined;
   return (
     <>
       <PageHead title="Create cluster" />
@@ -157,8 +109,9 @@ export function CreateClusterPage() {
           <SiteStep
             draft={draft.value}
             change={change}
-            inventory={inventory.value}
-            problem={siteProblem.value}
+            errorOf={errorOf}
+            inventory={site.value}
+            problem={site.problem}
           />
         ) : null}
         {step.value === 2 ? (
@@ -168,8 +121,8 @@ export function CreateClusterPage() {
                 key={index}
                 pool={pool}
                 index={index}
-                inventory={inventory.value}
-                placement={report.value?.pools.find((other) => other.pool === pool.name)}
+                inventory={site.value}
+                placement={placement.value?.pools.find((other) => other.pool === pool.name)}
                 errorOf={errorOf}
                 onChange={(next) => change({ pools: draft.value.pools.with(index, next) })}
                 onRemove={
@@ -186,20 +139,20 @@ export function CreateClusterPage() {
             >
               <Icon name="plus" /> Add worker pool
             </button>
-            {siteProblem.value ? (
-              <ProblemBox problem={siteProblem.value} title="Placement could not be checked" />
+            {placement.problem ? (
+              <ProblemBox problem={placement.problem} title="Placement could not be checked" />
             ) : (
-              <Placement report={report.value} />
+              <Placement report={placement.value} />
             )}
           </>
         ) : null}
         {step.value === 3 ? (
-          <SettingsStep draft={draft.value} change={change} errorOf={errorOf} inventory={inventory.value} />
+          <SettingsStep draft={draft.value} change={change} errorOf={errorOf} inventory={site.value} />
         ) : null}
         {step.value === 4 ? (
           <>
             <Review draft={draft.value} />
-            <Placement report={report.value} />
+            <Placement report={placement.value} />
           </>
         ) : null}
         <div class="actions end sticky">
@@ -234,13 +187,6 @@ export function CreateClusterPage() {
       </form>
     </>
   );
-}
-
-function anotherPool(pools: readonly DraftPool[]): DraftPool {
-  const base = pools.findLast(({ role }) => role === 'worker') ?? DRAFT.pools[1];
-  let number = pools.length;
-  while (pools.some(({ name }) => name === `workers-${number}`)) number += 1;
-  return { ...(base as DraftPool), name: `workers-${number}`, size: '1' };
 }
 
 function whatIsMissing(draft: Draft, step: number): string | undefined {

@@ -1,14 +1,13 @@
 /** One gateway: who it is, how it is connected, what it reaches, its nodes, and how to remove it. */
 import { useSignal } from '@preact/signals';
-import { useEffect } from 'preact/hooks';
-import type { CheckReport } from '../../../contract/api.ts';
-import type { ProblemDetails } from '../../../contract/errors.ts';
 import type { Gateway } from '../../../contract/gateway.ts';
-import { api, asProblem } from '../api.ts';
+import { api } from '../api.ts';
 import { fullTime, plural } from '../format.ts';
-import { Empty, Loading, Notice, PageHead, ProblemBox, When } from '../parts/basics.tsx';
+import { Empty, Loading, Notice, PageHead, Row, When } from '../parts/basics.tsx';
 import { ConfirmDialog } from '../parts/confirm-dialog.tsx';
+import { Doctor } from '../parts/doctor.tsx';
 import { Icon, type IconName } from '../parts/icons.tsx';
+import { SiteMachines } from '../parts/site-machines.tsx';
 import { Badge, ConnectionBadge, PhaseBadge, type Tone } from '../parts/state.tsx';
 import { go } from '../router.ts';
 import { clusters, gateways, isTenantAdmin } from '../state.ts';
@@ -52,10 +51,24 @@ function Known({ gateway }: { gateway: Gateway }) {
       </PageHead>
       {online ? null : (
         <Notice tone="warn" icon="warn">
-          <strong>Not connected.</strong> What is shown is as of{' '}
-          {gateway.lastHeartbeatAt ? fullTime(gateway.lastHeartbeatAt) : 'never'}. The gateway goes on with
-          its work and reports when it is back. On the gateway, <code>pcg status</code> and{' '}
-          <code>pcg doctor</code> say why.
+          <p>
+            <strong>
+              {gateway.lastHeartbeatAt ? (
+                <>
+                  Unknown since <When at={gateway.lastHeartbeatAt} />
+                </>
+              ) : (
+                'It has never connected'
+              )}
+            </strong>
+            {connection.state === 'disconnected' && connection.reason ? `: ${connection.reason}` : ''}.{' '}
+            {gateway.lastHeartbeatAt ? `What is shown is as of ${fullTime(gateway.lastHeartbeatAt)}.` : ''}{' '}
+            The gateway goes on with its work and reports when it is back.
+          </p>
+          <p>
+            On the gateway, <code>systemctl status pcg</code> says whether it runs, <code>pcg status</code>{' '}
+            why it does not connect, and <code>pcg doctor</code> tests each step on the way with a fix.
+          </p>
         </Notice>
       )}
       <div class="columns">
@@ -106,6 +119,11 @@ function Known({ gateway }: { gateway: Gateway }) {
                     <code>{account.endpoint}</code>
                     {account.maasVersion ? ` · MAAS ${account.maasVersion}` : ''}
                     {account.message ? <span class="sub"> {account.message}</span> : null}
+                    {account.problem ? (
+                      <span class="fix">
+                        {account.problem.message} · {account.problem.fix} <code>{account.problem.code}</code>
+                      </span>
+                    ) : null}
                   </span>
                 </li>
               ))}
@@ -148,6 +166,7 @@ function Known({ gateway }: { gateway: Gateway }) {
         )}
       </section>
       <Doctor gateway={gateway} online={online} />
+      <SiteMachines gateway={gateway} online={online} />
       {removing.value ? (
         <ConfirmDialog
           title={`Delete gateway ${gateway.name}`}
@@ -184,75 +203,3 @@ const ACCOUNT_LOOKS: Record<'ready' | 'failed' | 'unknown', { tone: Tone; icon: 
   failed: { tone: 'bad', icon: 'bad' },
   unknown: { tone: 'warn', icon: 'unknown' },
 };
-const CHECK_LOOKS: Record<'pass' | 'warn' | 'fail' | 'skip', { tone: Tone; icon: IconName }> = {
-  pass: { tone: 'good', icon: 'ok' },
-  warn: { tone: 'warn', icon: 'warn' },
-  fail: { tone: 'bad', icon: 'bad' },
-  skip: { tone: 'calm', icon: 'skip' },
-};
-
-function Doctor({ gateway, online }: { gateway: Gateway; online: boolean }) {
-  const report = useSignal<CheckReport | undefined>(undefined);
-  const problem = useSignal<ProblemDetails | undefined>(undefined);
-  const busy = useSignal(false);
-  useEffect(() => {
-    report.value = undefined;
-  }, [gateway.id, report]);
-  const run = async () => {
-    busy.value = true;
-    problem.value = undefined;
-    try {
-      report.value = await api<CheckReport>('POST', `/gateways/${gateway.id}/ask/v1/doctor`, {});
-    } catch (error) {
-      problem.value = asProblem(error);
-    } finally {
-      busy.value = false;
-    }
-  };
-  return (
-    <section class="card" aria-labelledby="doctor">
-      <div class="card-head">
-        <h2 id="doctor">Doctor</h2>
-        <button
-          type="button"
-          class="button"
-          disabled={!online || busy.value}
-          title={online ? undefined : 'The gateway is not connected'}
-          onClick={run}
-        >
-          {busy.value ? 'Checking…' : online ? 'Check now' : 'Check (needs the gateway)'}
-        </button>
-      </div>
-      {problem.value ? <ProblemBox problem={problem.value} /> : null}
-      {report.value ? (
-        <ul class="plain">
-          {report.value.checks.map((check) => (
-            <li key={check.id} class="line">
-              <Badge {...CHECK_LOOKS[check.state]} text={check.state} />
-              <span>
-                <strong>
-                  {check.group} · {check.id}
-                </strong>
-                <span class="sub">
-                  {' '}
-                  {check.measured} (needs {check.required}){check.fix ? ` · ${check.fix}` : ''}
-                </span>
-              </span>
-            </li>
-          ))}
-        </ul>
-      ) : (
-        <p class="sub">Asks the gateway to test DNS, proxy, portal, MAAS and clock from where it stands.</p>
-      )}
-    </section>
-  );
-}
-
-function Row({ term, children }: { term: string; children: preact.ComponentChildren }) {
-  return (
-    <div>
-      <dt>{term}</dt>
-      <dd>{children}</dd>
-    </div>
-  );
-}

@@ -5,7 +5,8 @@ import type { ProblemDetails } from '../../../contract/errors.ts';
 import type { PairingCode as MadeCode } from '../../../contract/pairing.ts';
 import { api, asProblem } from '../api.ts';
 import { duration } from '../format.ts';
-import { Command, CopyButton, Notice, PageHead, ProblemBox, TextField } from '../parts/basics.tsx';
+import { Command, CopyButton, Notice, PageHead, ProblemBox } from '../parts/basics.tsx';
+import { TextField } from '../parts/fields.tsx';
 import { Icon } from '../parts/icons.tsx';
 import { codes, gateways, now } from '../state.ts';
 

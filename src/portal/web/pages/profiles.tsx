@@ -1,6 +1,8 @@
 /** Cluster profiles: which layers and packs a cluster is made of. */
 import { Empty, Loading, PageHead } from '../parts/basics.tsx';
-import { profiles } from '../state.ts';
+import { Icon } from '../parts/icons.tsx';
+import { Layers } from '../parts/profile-choice.tsx';
+import { canWrite, profiles } from '../state.ts';
 
 export function ProfilesPage() {
   const list = profiles.value;
@@ -9,7 +11,13 @@ export function ProfilesPage() {
       <PageHead
         title="Profiles"
         lead="What clusters are made of: operating system, Kubernetes, network and add-ons."
-      />
+      >
+        {canWrite.value && list && list.length > 0 ? (
+          <a class="button primary" href="/profiles/new">
+            <Icon name="plus" /> New profile
+          </a>
+        ) : null}
+      </PageHead>
       {list === undefined ? (
         <Loading />
       ) : list.length === 0 ? (
@@ -17,24 +25,15 @@ export function ProfilesPage() {
       ) : (
         <ul class="cards">
           {list.map((profile) => (
-            <li key={profile.id} class="card">
+            <li key={profile.id} class="card link">
               <div class="card-head">
-                <h2>{profile.name}</h2>
+                <h2>
+                  <a href={`/profiles/${profile.id}`}>{profile.name}</a>
+                </h2>
                 <span class="tag">revision {profile.revision}</span>
               </div>
               <p class="sub">{profile.description}</p>
-              <ol class="layers">
-                {profile.packs.map((pack) => (
-                  <li key={pack.name}>
-                    <span class="layer">{pack.layer}</span>
-                    <strong>{pack.name}</strong>{' '}
-                    {pack.layer === 'kubernetes' ? pack.kubernetesVersion : pack.version}
-                    {'parameters' in pack && pack.parameters.length > 0 ? (
-                      <span class="sub"> · {pack.parameters.map(({ name }) => name).join(', ')}</span>
-                    ) : null}
-                  </li>
-                ))}
-              </ol>
+              <Layers profile={profile} />
             </li>
           ))}
         </ul>

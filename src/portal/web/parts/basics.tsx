@@ -149,89 +149,17 @@ export function Command({ text, label }: { text: string; label: string }) {
   );
 }
 
-export function Field({
-  label,
-  hint,
-  error,
-  children,
-}: {
-  label: string;
-  hint?: ComponentChildren;
-  error?: string | undefined;
-  children: (ids: { id: string; describedBy: string; invalid: boolean }) => ComponentChildren;
-}) {
-  const id = useId();
-  return (
-    <div class={error ? 'field invalid' : 'field'}>
-      <label for={id}>{label}</label>
-      {children({ id, describedBy: `${id}-hint`, invalid: error !== undefined })}
-      <p class="hint" id={`${id}-hint`}>
-        {error ? (
-          <span class="error">
-            <Icon name="warn" />
-            {error}
-          </span>
-        ) : (
-          hint
-        )}
-      </p>
-    </div>
-  );
-}
-
-export function TextField({
-  label,
-  value,
-  onInput,
-  hint,
-  error,
-  type = 'text',
-  required = false,
-  autocomplete = 'off',
-  autofocus = false,
-}: {
-  label: string;
-  value: string;
-  onInput: (value: string) => void;
-  hint?: ComponentChildren;
-  error?: string | undefined;
-  type?: 'text' | 'email' | 'password' | 'number' | 'search' | 'url';
-  required?: boolean;
-  autocomplete?: string;
-  autofocus?: boolean;
-}) {
-  const input = useRef<HTMLInputElement>(null);
-  useEffect(() => {
-    if (autofocus) input.current?.focus();
-  }, [autofocus]);
-  return (
-    <Field label={label} hint={hint} error={error}>
-      {({ id, describedBy, invalid }) => (
-        <input
-          ref={input}
-          id={id}
-          type={type as 'text'}
-          value={value}
-          required={required}
-          autocomplete={autocomplete as 'off'}
-          spellcheck={false}
-          aria-describedby={describedBy}
-          aria-invalid={invalid}
-          onInput={(event) => onInput(event.currentTarget.value)}
-        />
-      )}
-    </Field>
-  );
-}
-
 /** A modal dialog by the platform: focus stays inside, Escape closes. */
 export function Dialog({
   title,
   onClose,
+  wide = false,
   children,
 }: {
   title: string;
   onClose: () => void;
+  /** For forms with several columns. */
+  wide?: boolean;
   children: ComponentChildren;
 }) {
   const dialog = useRef<HTMLDialogElement>(null);
@@ -240,9 +168,26 @@ export function Dialog({
     dialog.current?.showModal();
   }, []);
   return (
-    <dialog ref={dialog} aria-labelledby={id} onClose={onClose} onCancel={onClose}>
+    <dialog
+      ref={dialog}
+      class={wide ? 'wide' : ''}
+      aria-labelledby={id}
+      onClose={(event) => {
+        // A dialog inside this one closes itself, not this one.
+        if (event.target === dialog.current) onClose();
+      }}
+    >
       <h2 id={id}>{title}</h2>
       {children}
     </dialog>
+  );
+}
+
+export function Row({ term, children }: { term: string; children: ComponentChildren }) {
+  return (
+    <div>
+      <dt>{term}</dt>
+      <dd>{children}</dd>
+    </div>
   );
 }

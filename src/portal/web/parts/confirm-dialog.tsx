@@ -1,15 +1,16 @@
 /** The typed confirmation before something is given up. */
 import { useSignal } from '@preact/signals';
 import type { ComponentChildren } from 'preact';
-import type { ProblemDetails } from '../../../contract/errors.ts';
-import { asProblem } from '../api.ts';
-import { Dialog, ProblemBox, TextField } from './basics.tsx';
+import { Dialog, ProblemBox } from './basics.tsx';
+import { TextField } from './fields.tsx';
 import { Icon } from './icons.tsx';
+import { useTask } from './task.ts';
 
 export function ConfirmDialog({
   title,
   name,
   verb,
+  calm = false,
   children,
   onConfirm,
   onClose,
@@ -18,27 +19,18 @@ export function ConfirmDialog({
   /** To be typed; undefined: a click is enough. */
   name?: string;
   verb: string;
+  /** Nothing is lost by it. */
+  calm?: boolean;
   children: ComponentChildren;
-  onConfirm: () => Promise<void>;
+  onConfirm: () => Promise<unknown>;
   onClose: () => void;
 }) {
   const typed = useSignal('');
-  const busy = useSignal(false);
-  const problem = useSignal<ProblemDetails | undefined>(undefined);
+  const { busy, problem, run } = useTask();
   const matches = name === undefined || typed.value === name;
   const submit = async (event: Event) => {
     event.preventDefault();
-    if (!matches || busy.value) return;
-    busy.value = true;
-    problem.value = undefined;
-    try {
-      await onConfirm();
-      onClose();
-    } catch (error) {
-      problem.value = asProblem(error);
-    } finally {
-      busy.value = false;
-    }
+    if (matches && (await run(onConfirm))) onClose();
   };
   return (
     <Dialog title={title} onClose={onClose}>
@@ -59,8 +51,12 @@ export function ConfirmDialog({
           <button type="button" class="button" onClick={onClose}>
             Cancel
           </button>
-          <button type="submit" class="button danger" disabled={!matches || busy.value}>
-            <Icon name="trash" />
+          <button
+            type="submit"
+            class={calm ? 'button primary' : 'button danger'}
+            disabled={!matches || busy.value}
+          >
+            <Icon name={calm ? 'ok' : 'trash'} />
             {busy.value ? 'Working…' : verb}
           </button>
         </div>

@@ -1,5 +1,5 @@
-/** The wizard's draft: text as typed, turned into a specification in one place. */
-import type { ClusterSpecInput } from '../../../contract/cluster.ts';
+/** Drafts of clusters: text as typed, turned into a specification in one place, and back. */
+import type { ClusterSpec, ClusterSpecInput, Pool } from '../../../contract/cluster.ts';
 
 export interface DraftPool {
   readonly role: 'control-plane' | 'worker';
@@ -12,6 +12,8 @@ export interface DraftPool {
   readonly minMemoryMiB: string;
   readonly minDiskGb: string;
   readonly rollout: 'expand-first' | 'contract-first';
+  /** What it was made from: labels, taints and tags are kept though no field shows them. */
+  readonly from?: Pool;
 }
 
 export interface Draft {
@@ -19,7 +21,7 @@ export interface Draft {
   readonly description: string;
   readonly tags: string;
   readonly profile: string;
-  readonly packValues: Readonly<Record<string, Readonly<Record<string, string>>>>;
+  readonly packValues: TypedValues;
   readonly cloudAccount: string;
   readonly domain: string;
   readonly pools: readonly DraftPool[];
@@ -67,35 +69,12 @@ export function toSpec(draft: Draft): ClusterSpecInput & { network: object } {
   return {
     name: draft.name,
     description: draft.description,
-    tags: draft.tags
-      .split(',')
-      .map((tag) => tag.trim())
-      .filter((tag) => tag !== ''),
+    tags: words(draft.tags),
     cloudAccount: draft.cloudAccount,
     profile: draft.profile,
     packValues: packValues(draft.packValues),
     domain: draft.domain,
-    pools: draft.pools.map((pool) => {
-      const shared = {
-        name: pool.name,
-        rollout: pool.rollout,
-        placement: {
-          resourcePool: pool.resourcePool,
-          zones: [...pool.zones],
-          minCpu: Number(pool.minCpu),
-          minMemoryMiB: Number(pool.minMemoryMiB),
-          minDiskGb: Number(pool.minDiskGb),
-        },
-      };
-      return pool.role === 'control-plane'
-        ? {
-            ...shared,
-            role: 'control-plane',
-            size: Number(pool.size) as 1 | 3 | 5,
-            allowWorkers: pool.allowWorkers,
-          }
-        : { ...shared, role: 'worker', size: Number(pool.size) };
-    }),
+    pools: draft.pools.map(toPool),
     network: {
       podCidr: draft.podCidr,
       serviceCidr: draft.serviceCidr,
@@ -117,8 +96,85 @@ export function toSpec(draft: Draft): ClusterSpecInput & { network: object } {
   };
 }
 
+export function toPool(draft: DraftPool): Pool {
+  const shared = {
+    name: draft.name,
+    rollout: draft.rollout,
+    labels: draft.from?.labels ?? {},
+    taints: draft.from?.taints ?? [],
+    placement: {
+      tags: [],
+      notTags: [],
+      ...draft.from?.placement,
+      resourcePool: draft.resourcePool,
+      zones: [...draft.zones],
+      minCpu: Number(draft.minCpu),
+      minMemoryMiB: Number(draft.minMemoryMiB),
+      minDiskGb: Number(draft.minDiskGb),
+    },
+  };
+  return draft.role === 'control-plane'
+    ? {
+        ...shared,
+        role: 'control-plane',
+        size: Number(draft.size) as 1 | 3 | 5,
+        allowWorkers: draft.allowWorkers,
+      }
+    : { ...shared, role: 'worker', size: Number(draft.size) };
+}
+
+export function fromPool(pool: Pool): DraftPool {
+  return {
+    role: pool.role,
+    name: pool.name,
+    size: String(pool.size),
+    allowWorkers: pool.role === 'control-plane' && pool.allowWorkers,
+    resourcePool: pool.placement.resourcePool,
+    zones: pool.placement.zones,
+    minCpu: String(pool.placement.minCpu),
+    minMemoryMiB: String(pool.placement.minMemoryMiB),
+    minDiskGb: String(pool.placement.minDiskGb),
+    rollout: pool.rollout,
+    from: pool,
+  };
+}
+
+/** One more worker pool, like the last one. */
+export function anotherPool(pools: readonly DraftPool[]): DraftPool {
+  const { from: _from, ...base } = pools.findLast(({ role }) => role === 'worker') ?? POOL;
+  let number = pools.length;
+  while (pools.some(({ name }) => name === `workers-${number}`)) number += 1;
+  return { ...base, name: `workers-${number}`, size: '1' };
+}
+
+export type TypedValues = Readonly<Record<string, Readonly<Record<string, string>>>>;
+
+export function typedValues(values: ClusterSpec['packValues']): TypedValues {
+  return Object.fromEntries(
+    Object.entries(values).map(([pack, given]) => [
+      pack,
+      Object.fromEntries(Object.entries(given).map(([name, value]) => [name, String(value)])),
+    ]),
+  );
+}
+
+export function words(text: string): string[] {
+  return split(text, ',');
+}
+
+export function lines(text: string): string[] {
+  return split(text, '\n');
+}
+
+function split(text: string, at: string): string[] {
+  return text
+    .split(at)
+    .map((word) => word.trim())
+    .filter((word) => word !== '');
+}
+
 /** Numbers and switches as what they are; empty means the profile's default. */
-function packValues(typed: Draft['packValues']): Record<string, Record<string, string | number | boolean>> {
+export function packValues(typed: TypedValues): Record<string, Record<string, string | number | boolean>> {
   const out: Record<string, Record<string, string | number | boolean>> = {};
   for (const [pack, values] of Object.entries(typed)) {
     const given = Object.entries(values).filter(([, value]) => value !== '');

@@ -1,6 +1,6 @@
 /** One pool of the wizard, with what the site says about it. */
 import type { Inventory, PlacementReport } from '../../../contract/api.ts';
-import { Field, TextField } from './basics.tsx';
+import { SelectField, TextField } from './fields.tsx';
 import type { DraftPool } from './draft.ts';
 import { Icon } from './icons.tsx';
 import { Verdict } from './placement.tsx';
@@ -11,6 +11,7 @@ export function PoolEditor({
   inventory,
   placement,
   errorOf,
+  nameFixed = false,
   onChange,
   onRemove,
 }: {
@@ -19,6 +20,8 @@ export function PoolEditor({
   inventory: Inventory | undefined;
   placement: PlacementReport['pools'][number] | undefined;
   errorOf: (field: string) => string | undefined;
+  /** A pool that has machines keeps its name. */
+  nameFixed?: boolean;
   onChange: (pool: DraftPool) => void;
   onRemove: (() => void) | undefined;
 }) {
@@ -28,28 +31,29 @@ export function PoolEditor({
     <fieldset class="card pool">
       <legend>{pool.role === 'control-plane' ? 'Control-plane pool' : 'Worker pool'}</legend>
       <div class="grid3">
-        <TextField
-          label="Pool name"
-          value={pool.name}
-          error={errorOf(`${at}.name`)}
-          required
-          onInput={(name) => set({ name: name.trim().toLowerCase() })}
-        />
+        {nameFixed ? (
+          <div class="field">
+            <span class="label">Pool name</span>
+            <strong>{pool.name}</strong>
+          </div>
+        ) : (
+          <TextField
+            label="Pool name"
+            value={pool.name}
+            error={errorOf(`${at}.name`)}
+            required
+            onInput={(name) => set({ name: name.trim().toLowerCase() })}
+          />
+        )}
         {pool.role === 'control-plane' ? (
-          <Field label="Size" hint="Odd, so that a majority exists" error={errorOf(`${at}.size`)}>
-            {({ id, describedBy }) => (
-              <select
-                id={id}
-                aria-describedby={describedBy}
-                value={pool.size}
-                onChange={(event) => set({ size: event.currentTarget.value })}
-              >
-                {['1', '3', '5'].map((size) => (
-                  <option key={size}>{size}</option>
-                ))}
-              </select>
-            )}
-          </Field>
+          <SelectField
+            label="Size"
+            hint="Odd, so that a majority exists"
+            value={pool.size}
+            error={errorOf(`${at}.size`)}
+            options={[['1'], ['3'], ['5']]}
+            onChange={(size) => set({ size })}
+          />
         ) : (
           <TextField
             label="Size"
@@ -59,23 +63,16 @@ export function PoolEditor({
             onInput={(size) => set({ size })}
           />
         )}
-        <Field label="Resource pool">
-          {({ id, describedBy }) => (
-            <select
-              id={id}
-              aria-describedby={describedBy}
-              value={pool.resourcePool}
-              onChange={(event) => set({ resourcePool: event.currentTarget.value })}
-            >
-              {(inventory?.pools ?? [{ name: 'default', ready: 0 }]).map((other) => (
-                <option key={other.name} value={other.name}>
-                  {other.name}
-                  {inventory ? ` (${other.ready} ready)` : ''}
-                </option>
-              ))}
-            </select>
+        <SelectField
+          label="Resource pool"
+          value={pool.resourcePool}
+          error={errorOf(`${at}.placement.resourcePool`)}
+          options={withPresent(
+            (inventory?.pools ?? []).map(({ name, ready }) => [name, `${name} (${ready} ready)`] as const),
+            pool.resourcePool,
           )}
-        </Field>
+          onChange={(resourcePool) => set({ resourcePool })}
+        />
         <TextField
           label="CPUs, at least"
           type="number"
@@ -147,4 +144,12 @@ export function PoolEditor({
       {placement ? <Verdict pool={placement} /> : null}
     </fieldset>
   );
+}
+
+/** What is set now is a choice too, also when the site does not list it or was not asked yet. */
+function withPresent<T extends readonly [string, string?]>(
+  options: readonly T[],
+  present: string,
+): readonly (readonly [string, string?])[] {
+  return options.some(([value]) => value === present) ? options : [[present], ...options];
 }

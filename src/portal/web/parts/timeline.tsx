@@ -2,13 +2,21 @@
  * The provisioning as lanes: one per machine, tasks as bars on one time axis, so that one sees at a glance
  * who waits for whom. Every lane unfolds to the same facts as a table; bars are only a picture of it.
  */
+import { useSignal } from '@preact/signals';
+import type { ComponentChildren } from 'preact';
 import type { Cluster, ClusterStatus, NodeStatus, Task } from '../../../contract/cluster.ts';
-import { clockTime, duration } from '../format.ts';
+import { clockTime, duration, relative } from '../format.ts';
+import { route } from '../router.ts';
 import { now } from '../state.ts';
+import { NodeActions } from './node-actions.tsx';
+import { FILTER_FROM, matches, NodeFilter } from './node-filter.tsx';
 import { NodeBadge, TASKS, TaskBadge } from './state.tsx';
 
 /** A bar is never thinner than this, percent of the axis. */
 const BAR_MIN = 0.6;
+
+/** The axis grows by a step of a fortieth to a twentieth of itself, and by a second at least. */
+const AXIS_STEPS = 40;
 
 interface Axis {
   readonly from: number;
@@ -19,59 +27,101 @@ export function Timeline({ cluster, status }: { cluster: Cluster; status: Cluste
   const everything = [...status.tasks, ...status.nodes.flatMap((node) => node.tasks)];
   const at = cluster.stale ? Date.parse(cluster.statusReceivedAt ?? status.observedAt) : now.value;
   const axis = axisOf(everything, at);
+  const filter = route.value.query.get('nodes') ?? '';
+  const shown = status.nodes.filter((node) => matches(node, filter));
   return (
     <div class="timeline">
+      {status.nodes.length >= FILTER_FROM ? <NodeFilter nodes={status.nodes} filter={filter} /> : null}
       <div class="axis" aria-hidden="true">
         <span>{clockTime(axis.from)}</span>
         <span>{clockTime((axis.from + axis.to) / 2)}</span>
         <span>{clockTime(axis.to)}</span>
       </div>
       {status.tasks.length > 0 ? (
-        <details class="lane">
-          <summary>
-            <span class="lane-name">
-              <strong>Cluster</strong>
-              <span class="sub">{current(status.tasks, at) ?? 'shared steps'}</span>
-            </span>
-            <Track tasks={status.tasks} axis={axis} at={at} />
-          </summary>
-          <TaskTable tasks={status.tasks} at={at} />
-        </details>
+        <Unfold
+          summary={
+            <>
+              <span class="lane-name">
+                <strong>Cluster</strong>
+                <span class="sub">{current(status.tasks, at) ?? 'shared steps'}</span>
+              </span>
+              <Track tasks={status.tasks} axis={axis} at={at} />
+            </>
+          }
+        >
+          {() => <TaskTable tasks={status.tasks} at={at} />}
+        </Unfold>
       ) : null}
-      {status.nodes.map((node) => (
-        <Lane key={node.name} node={node} axis={axis} at={at} stale={cluster.stale} />
+      {shown.map((node) => (
+        <Lane key={node.name} cluster={cluster} node={node} axis={axis} at={at} />
       ))}
+      {shown.length === 0 ? <p class="lane-none sub">No node matches.</p> : null}
     </div>
   );
 }
 
-function Lane({ node, axis, at, stale }: { node: NodeStatus; axis: Axis; at: number; stale: boolean }) {
+/** A lane that draws what is inside only while it is open: a hundred closed tables cost nothing. */
+function Unfold({
+  name,
+  summary,
+  children,
+}: {
+  name?: string;
+  summary: ComponentChildren;
+  children: () => ComponentChildren;
+}) {
+  const open = useSignal(false);
+  return (
+    <details
+      class="lane"
+      data-node={name}
+      onToggle={(event) => {
+        open.value = event.currentTarget.open;
+      }}
+    >
+      <summary>{summary}</summary>
+      {open.value ? children() : null}
+    </details>
+  );
+}
+
+function Lane({ cluster, node, axis, at }: { cluster: Cluster; node: NodeStatus; axis: Axis; at: number }) {
   const place = [node.hostname, node.zone, node.addresses[0]].filter(Boolean).join(' · ');
   return (
-    <details class="lane" data-node={node.name}>
-      <summary>
-        <span class="lane-name">
-          <strong>{node.name}</strong>
-          <NodeBadge node={node} stale={stale} />
-          <span class="sub">{place || `${node.role}, no machine yet`}</span>
-          <span class="sub now">{node.error ? node.error.message : current(node.tasks, at)}</span>
-        </span>
-        <Track tasks={node.tasks} axis={axis} at={at} />
-      </summary>
-      <dl class="facts">
-        <Fact term="Pool" text={`${node.pool} (${node.role})`} />
-        <Fact term="MAAS" text={[node.systemId, node.maasStatus].filter(Boolean).join(' · ') || '–'} />
-        <Fact term="Addresses" text={node.addresses.join(', ') || '–'} />
-        <Fact term="Kubernetes" text={node.kubernetesVersion ?? '–'} />
-      </dl>
-      {node.maasMessage ? <p class="sub">MAAS: {node.maasMessage}</p> : null}
-      {node.error ? (
-        <p class="fix">
-          {node.error.message} · {node.error.fix} <code>{node.error.code}</code>
-        </p>
-      ) : null}
-      <TaskTable tasks={node.tasks} at={at} />
-    </details>
+    <Unfold
+      name={node.name}
+      summary={
+        <>
+          <span class="lane-name">
+            <strong>{node.name}</strong>
+            <NodeBadge node={node} stale={cluster.stale} />
+            {node.maintenance ? <span class="tag">maintenance</span> : null}
+            <span class="sub">{place || `${node.role}, no machine yet`}</span>
+            <span class="sub now">{node.error ? node.error.message : current(node.tasks, at)}</span>
+          </span>
+          <Track tasks={node.tasks} axis={axis} at={at} />
+        </>
+      }
+    >
+      {() => (
+        <>
+          <dl class="facts">
+            <Fact term="Pool" text={`${node.pool} (${node.role})`} />
+            <Fact term="MAAS" text={[node.systemId, node.maasStatus].filter(Boolean).join(' · ') || '–'} />
+            <Fact term="Addresses" text={node.addresses.join(', ') || '–'} />
+            <Fact term="Kubernetes" text={node.kubernetesVersion ?? '–'} />
+          </dl>
+          {node.maasMessage ? <p class="sub">MAAS: {node.maasMessage}</p> : null}
+          {node.error ? (
+            <p class="fix">
+              {node.error.message} · {node.error.fix} <code>{node.error.code}</code>
+            </p>
+          ) : null}
+          <TaskTable tasks={node.tasks} at={at} />
+          <NodeActions cluster={cluster} node={node} />
+        </>
+      )}
+    </Unfold>
   );
 }
 
@@ -92,8 +142,10 @@ function Track({ tasks, axis, at }: { tasks: readonly Task[]; axis: Axis; at: nu
         if (!task.startedAt) return null;
         const start = Date.parse(task.startedAt);
         const end = task.finishedAt ? Date.parse(task.finishedAt) : at;
-        const left = ((start - axis.from) / span) * 100;
-        const width = Math.min(100 - left, Math.max(BAR_MIN, ((end - start) / span) * 100));
+        if (end < axis.from) return null;
+        const left = Math.max(0, ((start - axis.from) / span) * 100);
+        const right = ((end - axis.from) / span) * 100;
+        const width = Math.min(100 - left, Math.max(BAR_MIN, right - left));
         return (
           <span
             key={task.name}
@@ -135,7 +187,11 @@ function TaskTable({ tasks, at }: { tasks: readonly Task[]; at: number }) {
               <td>
                 {task.waitingFor ? <>waits for {task.waitingFor} </> : null}
                 {task.nextAttemptAt ? <>next try {clockTime(task.nextAttemptAt)} </> : null}
-                {task.etaAt && !task.finishedAt ? <>expected {clockTime(task.etaAt)} </> : null}
+                {task.etaAt && !task.finishedAt ? (
+                  <>
+                    expected {relative(task.etaAt, at)} ({clockTime(task.etaAt)}){' '}
+                  </>
+                ) : null}
                 {task.slowerThanUsual ? <strong class="warn-text">slower than usual </strong> : null}
                 {task.error ? (
                   <span class="fix">
@@ -166,16 +222,31 @@ function current(tasks: readonly Task[], at: number): string | undefined {
   const what = task.waitingFor ? `${task.name}: waits for ${task.waitingFor}` : task.name;
   const attempt = task.attempt > 1 ? `, attempt ${task.attempt}` : '';
   const slow = task.slowerThanUsual ? ', slower than usual' : '';
-  return `${what} · ${took(task, at)}${attempt}${slow}`;
+  const left = task.etaAt && Date.parse(task.etaAt) > at ? `, done ${relative(task.etaAt, at)}` : '';
+  return `${what} · ${took(task, at)}${attempt}${left}${slow}`;
 }
 
+/**
+ * From the first task that still matters to now. Long ago and now do not fit into one picture: what lies before
+ * a quiet time that is longer than everything else is cut off, and stays in the tables.
+ */
 function axisOf(tasks: readonly Task[], at: number): Axis {
-  let from = Number.POSITIVE_INFINITY;
-  let to = Number.NEGATIVE_INFINITY;
-  for (const task of tasks) {
-    if (!task.startedAt) continue;
-    from = Math.min(from, Date.parse(task.startedAt));
-    to = Math.max(to, task.finishedAt ? Date.parse(task.finishedAt) : at);
+  const spans = tasks
+    .flatMap(({ startedAt, finishedAt }) =>
+      startedAt ? [{ from: Date.parse(startedAt), to: finishedAt ? Date.parse(finishedAt) : at }] : [],
+    )
+    .sort((a, b) => a.from - b.from);
+  let first = spans[0];
+  if (!first) return { from: at - 60_000, to: at };
+  const end = Math.max(...spans.map(({ to }) => to));
+  let seenUntil = first.to;
+  for (const span of spans) {
+    const quiet = span.from - seenUntil;
+    if (quiet > (end - first.from) / 2) first = span;
+    seenUntil = Math.max(seenUntil, span.to);
   }
-  return Number.isFinite(from) ? { from, to: Math.max(to, from + 1000) } : { from: at - 60_000, to: at };
+  // Its end moves in steps, so that each second redraws the bars that grow and not all of them.
+  const span = Math.max(1000, end - first.from);
+  const step = 1000 * 2 ** Math.max(0, Math.floor(Math.log2(span / AXIS_STEPS / 1000)));
+  return { from: first.from, to: first.from + Math.ceil(span / step) * step };
 }

@@ -3,8 +3,12 @@ import type { Inventory } from '../../../contract/api.ts';
 import type { ProblemDetails } from '../../../contract/errors.ts';
 import { plural } from '../format.ts';
 import { accounts, profiles } from '../state.ts';
-import { Field, Loading, ProblemBox, TextField } from './basics.tsx';
+import { Loading, ProblemBox } from './basics.tsx';
 import type { Draft } from './draft.ts';
+import { SelectField, TextField } from './fields.tsx';
+import { ProfileChoice } from './profile-choice.tsx';
+import { ScheduleField } from './schedule-field.tsx';
+import { Stock } from './stock.tsx';
 
 export interface StepProps {
   draft: Draft;
@@ -13,7 +17,6 @@ export interface StepProps {
 }
 
 export function ProfileStep({ draft, change, errorOf }: StepProps) {
-  const profile = profiles.value?.find(({ id }) => id === draft.profile);
   return (
     <section class="card">
       <div class="grid2">
@@ -38,62 +41,12 @@ export function ProfileStep({ draft, change, errorOf }: StepProps) {
         value={draft.description}
         onInput={(description) => change({ description })}
       />
-      <Field label="Profile" error={errorOf('spec.profile')}>
-        {({ id, describedBy }) => (
-          <select
-            id={id}
-            aria-describedby={describedBy}
-            value={draft.profile}
-            onChange={(event) => change({ profile: event.currentTarget.value, packValues: {} })}
-          >
-            {profiles.value?.map((other) => (
-              <option key={other.id} value={other.id}>
-                {other.name}
-              </option>
-            ))}
-          </select>
-        )}
-      </Field>
-      {profile ? (
-        <>
-          <p class="sub">{profile.description}</p>
-          <ol class="layers">
-            {profile.packs.map((pack) => (
-              <li key={pack.name}>
-                <span class="layer">{pack.layer}</span>
-                <strong>{pack.name}</strong>{' '}
-                {pack.layer === 'kubernetes' ? pack.kubernetesVersion : pack.version}
-              </li>
-            ))}
-          </ol>
-          {profile.packs.map((pack) =>
-            'parameters' in pack && asked(pack.parameters).length > 0 ? (
-              <fieldset key={pack.name}>
-                <legend>Parameters of {pack.name}</legend>
-                <div class="grid2">
-                  {asked(pack.parameters).map((parameter) => (
-                    <TextField
-                      key={parameter.name}
-                      label={parameter.name}
-                      hint={`${parameter.description || parameter.type}${parameter.default === undefined ? '' : `; default ${parameter.default}`}`}
-                      error={errorOf(`spec.packValues.${pack.name}.${parameter.name}`)}
-                      value={draft.packValues[pack.name]?.[parameter.name] ?? ''}
-                      onInput={(value) =>
-                        change({
-                          packValues: {
-                            ...draft.packValues,
-                            [pack.name]: { ...draft.packValues[pack.name], [parameter.name]: value },
-                          },
-                        })
-                      }
-                    />
-                  ))}
-                </div>
-              </fieldset>
-            ) : null,
-          )}
-        </>
-      ) : null}
+      <ProfileChoice
+        profile={draft.profile}
+        values={draft.packValues}
+        errorOf={errorOf}
+        onChange={(chosen, packValues) => change({ profile: chosen, packValues })}
+      />
     </section>
   );
 }
@@ -101,68 +54,38 @@ export function ProfileStep({ draft, change, errorOf }: StepProps) {
 export function SiteStep({
   draft,
   change,
+  errorOf,
   inventory,
   problem,
-}: Omit<StepProps, 'errorOf'> & { inventory: Inventory | undefined; problem: ProblemDetails | undefined }) {
+}: StepProps & { inventory: Inventory | undefined; problem: ProblemDetails | undefined }) {
   return (
     <section class="card">
-      <Field label="Cloud account">
-        {({ id, describedBy }) => (
-          <select
-            id={id}
-            aria-describedby={describedBy}
-            value={draft.cloudAccount}
-            onChange={(event) => change({ cloudAccount: event.currentTarget.value })}
-          >
-            {accounts.value
-              ?.filter(({ enabled }) => enabled)
-              .map((account) => (
-                <option key={account.id} value={account.id}>
-                  {account.name} ({account.endpoint})
-                </option>
-              ))}
-          </select>
-        )}
-      </Field>
+      <SelectField
+        label="Cloud account"
+        value={draft.cloudAccount}
+        error={errorOf('spec.cloudAccount')}
+        options={(accounts.value ?? [])
+          .filter(({ enabled }) => enabled)
+          .map(({ id, name, endpoint }) => [id, `${name} (${endpoint})`])}
+        onChange={(cloudAccount) => change({ cloudAccount })}
+      />
       {problem ? (
         <ProblemBox problem={problem} title="The site cannot be asked now" />
       ) : inventory ? (
         <>
-          <Field label="Domain" hint="Machines get names in it; they must resolve where the gateway runs.">
-            {({ id, describedBy }) => (
-              <select
-                id={id}
-                aria-describedby={describedBy}
-                value={draft.domain}
-                onChange={(event) => change({ domain: event.currentTarget.value })}
-              >
-                {inventory.domains.map((domain) => (
-                  <option key={domain.name} value={domain.name}>
-                    {domain.name}
-                    {domain.isDefault ? ' (default)' : ''}
-                  </option>
-                ))}
-              </select>
-            )}
-          </Field>
+          <SelectField
+            label="Domain"
+            hint="Machines get names in it; they must resolve where the gateway runs."
+            value={draft.domain}
+            error={errorOf('spec.domain')}
+            options={inventory.domains.map(({ name, isDefault }) => [
+              name,
+              isDefault ? `${name} (default)` : name,
+            ])}
+            onChange={(domain) => change({ domain })}
+          />
           <h3>What the site has now</h3>
-          <div class="stock">
-            {inventory.zones.map((zone) => (
-              <span key={zone.name} class="tag">
-                zone {zone.name}: {zone.ready} ready
-              </span>
-            ))}
-            {inventory.pools.map((pool) => (
-              <span key={pool.name} class="tag">
-                pool {pool.name}: {pool.ready} ready
-              </span>
-            ))}
-            {inventory.subnets.map((subnet) => (
-              <span key={subnet.id} class="tag">
-                {subnet.cidr}: {subnet.available} free
-              </span>
-            ))}
-          </div>
+          <Stock inventory={inventory} />
         </>
       ) : (
         <Loading />
@@ -170,12 +93,6 @@ export function SiteStep({
     </section>
   );
 }
-
-const ROLLING = [
-  { value: 'never', label: 'Never' },
-  { value: '0 3 * * 0', label: 'Sundays at 03:00' },
-  { value: '0 3 * * *', label: 'Every day at 03:00' },
-];
 
 export function SettingsStep({
   draft,
@@ -239,27 +156,15 @@ export function SettingsStep({
         <h2>Policies</h2>
         <div class="grid2">
           {(['patching', 'backup', 'cis'] as const).map((policy) => (
-            <Field
+            <ScheduleField
               key={policy}
               label={{ patching: 'OS patching', backup: 'Backups', cis: 'CIS scan' }[policy]}
-            >
-              {({ id, describedBy }) => (
-                <select
-                  id={id}
-                  aria-describedby={describedBy}
-                  value={draft.schedules[policy]}
-                  onChange={(event) =>
-                    change({ schedules: { ...draft.schedules, [policy]: event.currentTarget.value } })
-                  }
-                >
-                  {ROLLING.map((option) => (
-                    <option key={option.value} value={option.value}>
-                      {option.label}
-                    </option>
-                  ))}
-                </select>
+              value={draft.schedules[policy]}
+              error={errorOf(
+                `spec.policies.${{ patching: 'patching.schedule', backup: 'backups.schedule', cis: 'scans.cis' }[policy]}`,
               )}
-            </Field>
+              onChange={(schedule) => change({ schedules: { ...draft.schedules, [policy]: schedule } })}
+            />
           ))}
         </div>
         <p class="sub">All of these can be changed later.</p>
@@ -307,10 +212,4 @@ export function Review({ draft }: { draft: Draft }) {
       </dl>
     </section>
   );
-}
-
-/** The portal fills these with the cluster's own values. */
-const FILLED = ['podCidr', 'serviceCidr', 'clusterName'];
-function asked<T extends { name: string }>(parameters: readonly T[]): T[] {
-  return parameters.filter(({ name }) => !FILLED.includes(name));
 }
