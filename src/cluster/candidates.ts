@@ -19,10 +19,10 @@ interface Listing {
   readonly startedAt: number;
   readonly signal: AbortSignal;
   readonly read: Promise<Machine[]>;
-  /** Gives the list up, so that it does not keep every other list of this MAAS waiting. */
+  /** Ends the list, so that it does not keep every other list of this MAAS waiting. */
   readonly giveUp: () => void;
-  /** Those who want all of it, however long it takes. */
-  patient: number;
+  /** Those who wait for it now; it ends when the last of them has left. */
+  waiting: number;
   /** Taken while the list was under way: what it says of them is old. */
   readonly gone: Set<string>;
   machines: Machine[] | undefined;
@@ -62,10 +62,7 @@ export class CandidateList {
     nodesPerZone: ReadonlyMap<string, number>,
     signal: AbortSignal,
   ): Promise<Machine[]> {
-    const machines = await this.#whole(
-      this.#listing(pool.placement.resourcePool, this.#keepMs, signal),
-      signal,
-    );
+    const machines = await whole(this.#listing(pool.placement.resourcePool, this.#keepMs), signal);
     return orderCandidates(machines, pool, context, nodesPerZone);
   }
 
@@ -85,11 +82,11 @@ export class CandidateList {
       const picked = await this.#looks.pick(pool, context, nodesPerZone, signal);
       if (picked) return [picked];
     }
-    const listing = this.#listing(resourcePool, KEPT_FOR_CLAIMS_MS, signal);
-    const known = orderCandidates(await this.#whole(listing, signal), pool, context, nodesPerZone);
+    const listing = this.#listing(resourcePool, KEPT_FOR_CLAIMS_MS);
+    const known = orderCandidates(await whole(listing, signal), pool, context, nodesPerZone);
     if (known.length > 0 || listing.startedAt >= asked) return known;
-    const anew = this.#listing(resourcePool, 0, signal);
-    return orderCandidates(await this.#whole(anew, signal), pool, context, nodesPerZone);
+    const anew = this.#listing(resourcePool, 0);
+    return orderCandidates(await whole(anew, signal), pool, context, nodesPerZone);
   }
 
   /** Ready machines of the resource pools, when the lists are there or come soon. */
@@ -102,8 +99,8 @@ export class CandidateList {
   /** The same, however long it takes; `recent` is content with a list that somebody else asked for. */
   async ready(pools: readonly string[], age: 'recent' | 'new', signal: AbortSignal): Promise<Machine[]> {
     const keptMs = age === 'new' ? 0 : this.#keepMs;
-    const listings = pools.map((name) => this.#listing(name, keptMs, signal));
-    return (await Promise.all(listings.map((listing) => this.#whole(listing, signal)))).flat();
+    const listings = pools.map((name) => this.#listing(name, keptMs));
+    return (await Promise.all(listings.map((listing) => whole(listing, signal)))).flat();
   }
 
   /** A machine that MAAS would hand out now and that fits; nothing is taken. Undefined does not mean that there is none. */
@@ -126,7 +123,7 @@ export class CandidateList {
     for (const listing of this.#listings.values()) listing.outdated = true;
   }
 
-  #listing(resourcePool: string, keptMs: number, signal: AbortSignal): Listing {
+  #listing(resourcePool: string, keptMs: number): Listing {
     const known = this.#listings.get(resourcePool);
     if (known?.machines === undefined) {
       if (known && !known.signal.aborted) return known;
@@ -136,13 +133,12 @@ export class CandidateList {
       if (young && !(counts && known.outdated)) return known;
     }
     const control = new AbortController();
-    const either = AbortSignal.any([signal, control.signal]);
     const listing: Listing = {
       startedAt: this.#clock.monotonic(),
-      signal: either,
-      read: this.#maas.machines.list({ statuses: ['ready'], pools: [resourcePool] }, either),
-      giveUp: () => control.abort(new Error('the list takes too long')),
-      patient: 0,
+      signal: control.signal,
+      read: this.#maas.machines.list({ statuses: ['ready'], pools: [resourcePool] }, control.signal),
+      giveUp: () => control.abort(new Error('nobody waits for the list any more')),
+      waiting: 0,
       gone: new Set(),
       machines: undefined,
       readAt: 0,
@@ -161,15 +157,6 @@ export class CandidateList {
     return listing;
   }
 
-  async #whole(listing: Listing, signal: AbortSignal): Promise<Machine[]> {
-    if (listing.machines) return listing.machines;
-    signal.throwIfAborted();
-    listing.patient += 1;
-    const machines = await listing.read;
-    signal.throwIfAborted();
-    return listing.machines ?? machines;
-  }
-
   /** The list, unless it is not there after a moment: then nobody waits for it for a while. */
   async #soon(
     resourcePool: string,
@@ -180,16 +167,39 @@ export class CandidateList {
     const long = this.#long.get(resourcePool);
     const now = this.#clock.monotonic();
     if (known === undefined && long !== undefined && now - long < KEPT_FOR_CLAIMS_MS) return undefined;
-    const listing = this.#listing(resourcePool, keptMs, signal);
+    const listing = this.#listing(resourcePool, keptMs);
     const left = listing.startedAt + PATIENCE_MS - now;
     if (listing.machines || left <= 0) return listing.machines;
     const late = Promise.withResolvers<undefined>();
     using _timer = this.#clock.timer(left, () => late.resolve(undefined));
-    const machines = await Promise.race([listing.read.then(() => listing.machines), late.promise]);
-    signal.throwIfAborted();
-    if (machines !== undefined) return machines;
-    this.#long.set(resourcePool, this.#clock.monotonic());
-    if (listing.patient === 0) listing.giveUp();
-    return undefined;
+    const machines = await waitFor(listing, signal, late.promise);
+    if (machines === undefined) this.#long.set(resourcePool, this.#clock.monotonic());
+    return machines;
+  }
+}
+
+async function whole(listing: Listing, signal: AbortSignal): Promise<Machine[]> {
+  return (await waitFor(listing, signal)) ?? [];
+}
+
+/** The list, or whatever `instead` brings before it. Who leaves does not take the list away from the others. */
+async function waitFor(
+  listing: Listing,
+  signal: AbortSignal,
+  instead?: Promise<undefined>,
+): Promise<Machine[] | undefined> {
+  if (listing.machines) return listing.machines;
+  signal.throwIfAborted();
+  const gone = Promise.withResolvers<undefined>();
+  const leave = () => gone.reject(signal.reason);
+  signal.addEventListener('abort', leave, { once: true });
+  listing.waiting += 1;
+  try {
+    const read = listing.read.then((machines) => listing.machines ?? machines);
+    return await Promise.race([read, gone.promise, ...(instead ? [instead] : [])]);
+  } finally {
+    signal.removeEventListener('abort', leave);
+    listing.waiting -= 1;
+    if (listing.waiting === 0 && listing.machines === undefined) listing.giveUp();
   }
 }

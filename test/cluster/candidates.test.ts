@@ -67,6 +67,31 @@ describe('a site is listed', () => {
   });
 });
 
+describe('a list that several wait for', () => {
+  it('goes on for the others when the one who began it leaves', async () => {
+    await using site = await region(60);
+    const first = new AbortController();
+    const begun = site.candidates
+      .ordered(site.pool, UNKNOWN, new Map(), first.signal)
+      .catch((error: Error) => error.message);
+    const other = site.candidates.ordered(site.pool, UNKNOWN, new Map(), never);
+    const soon = site.candidates.readySoon(['kubernetes'], never);
+    first.abort(new Error('its cluster is deleted'));
+    expect(await begun).toBe('its cluster is deleted');
+    expect((await other).length).toBeGreaterThan(10);
+    await soon;
+  });
+
+  it('is too long for all who asked for it soon', { timeout: 20_000 }, async () => {
+    await using site = await region(150);
+    const soon = () => site.candidates.readySoon(['kubernetes'], never);
+    const asked = [soon(), soon()];
+    await systemClock.sleep(5);
+    asked.push(soon());
+    expect(await Promise.all(asked)).toEqual([undefined, undefined, undefined]);
+  });
+});
+
 describe('while a large site is listed', () => {
   it('MAAS picks the next machine, in the zone with the fewest nodes, and takes none', {
     timeout: 20_000,
