@@ -63,6 +63,8 @@ export interface Observed {
   /** System id -> text of MAAS's NODE_POST_INSTALL_EVENT_FAILED: the bootstrap script ended with an error. */
   readonly bootstrapFailures: ReadonlyMap<string, string>;
   readonly kube: KubeView;
+  /** Since when every look at the API server was in vain; wall clock, milliseconds. */
+  readonly kubeSilentSince?: number | undefined;
   /** Only asked for while control-plane membership changes. */
   readonly etcd: EtcdView | undefined;
   /** Ready machines that would fit, per pool; only asked for before an Expand-first rollout (X15). */

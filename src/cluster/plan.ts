@@ -56,6 +56,7 @@ export function plan(input: PlanInput): Step[] {
       entry.node.intent.kind === 'remove' ? planRemoval(scene, entry) : planNode(scene, entry),
     ),
     ...planDoubts(record),
+    ...planLoss(scene),
     ...planEndpoint(scene),
     ...planPacks(scene),
     ...planCertificates(scene),
@@ -99,6 +100,23 @@ function planInit({ record, initialized }: Scene): Step[] {
   // A joiner that was deployed already carries a join configuration; only an undeployed node can be chosen.
   const fresh = candidates.find((node) => node.tasks.deploy === undefined && node.failure === undefined);
   return fresh ? [{ kind: 'elect-init', node: fresh.name }] : [];
+}
+
+/**
+ * etcd lives on the machines of nodes that ran init or were let in; when none of them is left nothing brings it back.
+ * While the cluster comes up nobody would say so either when such a machine stays silent: repairs begin once it runs.
+ */
+function planLoss({ initialized, observed, nodes, record, timings }: Scene): Step[] {
+  if (!initialized || observed.kube.kind === 'reachable') return [];
+  const remains = nodes.some(({ node, situation }) => {
+    const member = node.init || node.joinedAt !== undefined || node.token.grantedAt !== undefined;
+    return node.role === 'control-plane' && member && node.claim.kind === 'held' && situation.kind !== 'lost';
+  });
+  if (!remains) return [{ kind: 'report-loss', of: 'machines' }];
+  const silentMs = observed.now - (observed.kubeSilentSince ?? observed.now);
+  return record.stage.kind === 'provisioning' && silentMs > timings.initDeadlineMs
+    ? [{ kind: 'report-loss', of: 'answers' }]
+    : [];
 }
 
 function planEndpoint({ record, observed, nodes, timings }: Scene): Step[] {

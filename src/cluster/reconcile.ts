@@ -109,6 +109,8 @@ export class ClusterRun {
   #revision = 0;
   #writes: Promise<unknown> = Promise.resolve();
   #kube: { readonly answer: KubeAnswer; readonly at: number } | undefined;
+  /** Since when the API server has not answered; wall clock, milliseconds. */
+  #kubeSilentSince: number | undefined;
   #etcdView: { readonly view: EtcdView | undefined; readonly at: number } | undefined;
   #history: History | undefined;
   #generation = 0;
@@ -340,9 +342,19 @@ export class ClusterRun {
         signal,
       });
       this.#kube = { answer, at: clock.monotonic() };
+      const silent = answer.view.kind === 'unreachable';
+      this.#kubeSilentSince = silent ? (this.#kubeSilentSince ?? clock.now()) : undefined;
     }
     const kube = this.#kube?.answer.view ?? { kind: 'none' as const };
-    const plain = { now: clock.now(), since: this.#since, ...maas, kube, etcd: undefined, spares: undefined };
+    const plain = {
+      now: clock.now(),
+      since: this.#since,
+      ...maas,
+      kube,
+      kubeSilentSince: this.#kubeSilentSince,
+      etcd: undefined,
+      spares: undefined,
+    };
     const etcd = await this.#observeEtcd(plain, signal);
     const spares = await this.#observeSpares({ ...plain, etcd }, document, account, signal);
     return { ...plain, etcd, spares };

@@ -43,6 +43,8 @@ export type Step =
   | { readonly kind: 'check-certificates' }
   /** The endpoint does not answer although the control plane does. */
   | { readonly kind: 'report-endpoint' }
+  /** No machine is left that ran the control plane, or none of them has answered for a long time. */
+  | { readonly kind: 'report-loss'; readonly of: 'machines' | 'answers' }
   | { readonly kind: 'run-policy'; readonly policy: string }
   /** Velero learns target, credentials and schedule, or loses them: empty hash. */
   | { readonly kind: 'set-up-backups'; readonly hash: string }
@@ -88,6 +90,7 @@ export function subjectOf(step: Step): string {
   if (step.kind === 'check-origin') return 'origin';
   if (step.kind === 'check-certificates') return 'certificates';
   if (step.kind === 'report-endpoint') return 'endpoint';
+  if (step.kind === 'report-loss') return 'control-plane';
   return 'cluster';
 }
 

@@ -356,6 +356,12 @@ export const ERROR_CODES = {
     'user',
     "Restore the gateway's state directory. If it is gone, delete the cluster: the machines that carry its stamp are released.",
   ),
+  CONTROL_PLANE_LOST: entry(
+    9,
+    409,
+    'user',
+    'etcd was lost with the last machine of the control plane. Delete the cluster, create it anew and restore a backup.',
+  ),
   CLUSTER_NOT_DELETABLE: entry(9, 409, 'user', 'While a cluster is being provisioned, use Abort.'),
   FORCE_DELETE_TOO_EARLY: entry(9, 409, 'user', 'Force delete opens 15 minutes after Delete.'),
   CLUSTER_NAME_TAKEN: entry(9, 409, 'user', 'Choose another name.'),

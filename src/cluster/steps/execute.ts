@@ -11,7 +11,7 @@ import { allocate } from './allocate.ts';
 import { checkCertificates, renewCertificates } from './certificates.ts';
 import { beginDelete, finishDelete, forceDelete } from './delete.ts';
 import { deploy } from './deploy.ts';
-import { abortDeploy, failNode } from './fail-node.ts';
+import { abortDeploy, failNode, reportLoss } from './fail-node.ts';
 import { adjustNode, applyPack, grantRights, grantToken, removePack, revokeToken } from './kubernetes.ts';
 import { cordonNode, deleteNodeObject, forgetNode } from './leave.ts';
 import { addNodes, checkPlacement, electInit, prepare, removeNodes } from './prepare.ts';
@@ -44,6 +44,7 @@ const EXECUTORS: { readonly [K in StepKind]: Executor<Extract<Step, { kind: K }>
   'upgrade-addons': upgradeAddons,
   'check-certificates': (_step, context, signal) => checkCertificates(context, signal),
   'report-endpoint': (_step, context) => reportEndpoint(context),
+  'report-loss': reportLoss,
   'run-policy': runPolicy,
   'set-up-backups': setUpBackups,
   'acknowledge-action': acknowledgeAction,

@@ -166,3 +166,21 @@ export async function abortDeploy(
   const error = new PcgError('DEPLOY_TIMEOUT', `${node.claim.hostname} did not finish installing in time`);
   return await failNode({ node: node.name, problem: toProblem(error) }, context, signal);
 }
+
+/** Said for as long as it is so: a cluster without its control plane is not one that is being built or updated. */
+export async function reportLoss(
+  step: { of: 'machines' | 'answers' },
+  context: StepContext,
+): Promise<StepOutcome> {
+  const { name } = context.record();
+  if (step.of === 'machines')
+    throw new PcgError('CONTROL_PLANE_LOST', `no machine of ${name} is left that ran its control plane`);
+  throw new PcgError(
+    'KUBE_UNREACHABLE',
+    `the control plane of ${name} came up and does not answer any more`,
+    {
+      retryable: false,
+      fix: 'Look at the power and the console of its control-plane machines in MAAS, or delete the cluster and create it anew.',
+    },
+  );
+}
