@@ -3,12 +3,9 @@
  * with owners and stamps, a ledger of who held what when, and API servers that appear when machines boot with
  * user-data that says so. Times are real milliseconds and short. The full doubles live in src/simulator.
  */
-import { parseAllDocuments } from 'yaml';
 import { PcgError } from '../../src/base/errors.ts';
-import type { KubeClient, KubeObject, KubeTarget } from '../../src/kube/client.ts';
+import type { KubeClient, KubeTarget } from '../../src/kube/client.ts';
 import type { EtcdClient } from '../../src/kube/etcd.ts';
-import { judgeRemoval } from '../../src/kube/quorum.ts';
-import { builtinKind, objectPath } from '../../src/kube/resources.ts';
 import type {
   ActionOutcome,
   AllocateOutcome,
@@ -17,7 +14,7 @@ import type {
   MaasMachineStatus,
   Machine,
 } from '../../src/maas/client.ts';
-import { readCloudConfig } from './node-input.ts';
+import { type FakeApi, FakeKubernetes } from './fake-kubernetes.ts';
 import { SteadyClock } from './steady-clock.ts';
 
 export interface FakeTimes {
@@ -107,10 +104,8 @@ export class FakeSite {
   readonly reserved = new Map<string, string>();
   readonly dns = new Map<number, { id: number; fqdn: string; addresses: readonly string[] }>();
   readonly events: MaasEvent[] = [];
-  /** Things that must never happen, in words. */
-  readonly violations: string[] = [];
   readonly calls = new Map<string, number>();
-  readonly apis = new Map<string, FakeApi>();
+  readonly kubernetes: FakeKubernetes;
   readonly faults: FakeFaults = {};
   /** Addresses at which a host answers that MAAS does not know. */
   readonly answering = new Set<string>();
@@ -124,10 +119,20 @@ export class FakeSite {
     options: { times?: Partial<FakeTimes>; machine?: (index: number) => Partial<Machine> } = {},
   ) {
     this.#times = { ...FAST, ...options.times };
+    this.kubernetes = new FakeKubernetes(this.#times.bootMs, 3, this.clock);
     for (let index = 1; index <= count; index += 1) {
       const machine = fakeMachine(index, options.machine?.(index));
       this.boxes.set(machine.systemId, { machine, agentName: '', life: 0 });
     }
+  }
+
+  get apis(): Map<string, FakeApi> {
+    return this.kubernetes.apis;
+  }
+
+  /** Things that must never happen, in words. */
+  get violations(): string[] {
+    return this.kubernetes.violations;
   }
 
   /** System ids that the gateway's user owns. */
@@ -177,7 +182,7 @@ export class FakeSite {
   }
 
   #halt(machine: Machine): void {
-    for (const api of this.apis.values()) api.stop(machine.systemId);
+    this.kubernetes.halt(machine.systemId);
   }
 
   #deploy(box: Box, userData: string): void {
@@ -200,56 +205,10 @@ export class FakeSite {
         this.#event(systemId, 'Node post-installation failure', "'cloudinit' running modules-final", 'ERROR');
         return;
       }
-      await this.#boot(box, life, userData);
+      const { hostname, zone, ipAddresses } = box.machine;
+      const booted = { systemId, hostname, zone, ip: ipAddresses[0] ?? '' };
+      await this.kubernetes.boot(booted, userData, () => box.life === life);
     })();
-  }
-
-  /** What the booted machine does is in its user-data and nowhere else. */
-  async #boot(box: Box, life: number, userData: string): Promise<void> {
-    const { files } = readCloudConfig(userData);
-    const config =
-      files.get('/run/kubeadm/kubeadm.yaml') ?? files.get('/run/kubeadm/kubeadm-join-config.yaml');
-    const documents = parseAllDocuments(config?.content ?? '').map(
-      (document) => document.toJS() as Record<string, never>,
-    );
-    const find = (kind: string) =>
-      documents.find((document) => document['kind'] === kind) as Record<string, any> | undefined;
-    const machine = box.machine;
-    const version =
-      /PCG_KUBERNETES_VERSION='(v[^']+)'/.exec(files.get('/etc/pcg/bootstrap.env')?.content ?? '')?.[1] ?? '';
-    const init = find('InitConfiguration');
-    if (init) {
-      const [host = ''] = String(find('ClusterConfiguration')?.['controlPlaneEndpoint']).split(':');
-      const api = new FakeApi(host);
-      this.apis.set(host, api);
-      api.start(machine, true, version);
-      await this.clock.sleep(this.#times.bootMs);
-      if (box.life === life) api.configured = true;
-      return;
-    }
-    const join = find('JoinConfiguration');
-    const [host = ''] = String(join?.['discovery'].bootstrapToken.apiServerEndpoint).split(':');
-    const token = String(join?.['discovery'].bootstrapToken.token).split('.')[0];
-    for (;;) {
-      if (box.life !== life) return;
-      const api = this.apis.get(host);
-      if (
-        api?.endpointUp() &&
-        api.objects.has(`/api/v1/namespaces/kube-system/secrets/bootstrap-token-${token}`)
-      ) {
-        const control = join?.['controlPlane'] !== undefined;
-        if (control) {
-          if (api.joining) this.violations.push(`two control-plane nodes join at once: ${machine.hostname}`);
-          api.joining = true;
-          await this.clock.sleep(this.#times.bootMs);
-          api.joining = false;
-          if (box.life !== life) return;
-        }
-        api.start(machine, control, version);
-        return;
-      }
-      await this.clock.sleep(3);
-    }
   }
 
   client(): MaasClient {
@@ -428,220 +387,11 @@ export class FakeSite {
     };
   }
 
-  /** etcd of the cluster that owns one of these addresses. */
   etcd(endpoints: readonly string[]): EtcdClient {
-    const hosts = endpoints.map((endpoint) => new URL(endpoint).hostname);
-    const api = [...this.apis.values()].find((candidate) =>
-      [...candidate.etcd.values()].some((member) => hosts.includes(member.ip)),
-    );
-    if (!api) throw new PcgError('KUBE_UNREACHABLE', 'no etcd there');
-    const site = this;
-    const list = () =>
-      [...api.etcd].map(([id, member]) => ({
-        id,
-        name: member.hostname,
-        peerUrls: [`https://${member.ip}:2380`],
-        clientUrls: [`https://${member.ip}:2379`],
-        learner: false,
-        healthy: api.members.has(id),
-        leader: false,
-        problem: undefined,
-        version: '3.6.0',
-        dbSizeBytes: 1,
-      }));
-    const unused = async (): Promise<never> => {
-      throw new Error('not part of this fake');
-    };
-    return {
-      members: async () => list(),
-      health: async () => list(),
-      alarms: async () => [],
-      async remove(id) {
-        const verdict = judgeRemoval(list(), id);
-        if (verdict.kind === 'refused') throw new PcgError('ETCD_QUORUM_AT_RISK', verdict.reason);
-        api.etcd.delete(id);
-        const alive = list().filter((member) => member.healthy).length;
-        if (alive * 2 <= api.etcd.size) site.violations.push('quorum broken');
-        return 'removed';
-      },
-      addLearner: unused,
-      promote: unused,
-      transferLeadership: unused,
-      snapshot: unused as never,
-      async [Symbol.asyncDispose]() {},
-    };
+    return this.kubernetes.etcd(endpoints);
   }
 
   kube(target: KubeTarget): KubeClient {
-    return new FakeKubeClient(this, target);
+    return this.kubernetes.kube(target);
   }
-}
-
-/** One cluster's API: objects by path; a Node is Ready once a CNI DaemonSet is there. */
-export class FakeApi {
-  readonly host: string;
-  readonly objects = new Map<string, KubeObject>();
-  readonly members = new Map<string, { ip: string; hostname: string; control: boolean }>();
-  /** System id -> member: stays when its machine stops without being removed first. */
-  readonly etcd = new Map<string, { ip: string; hostname: string }>();
-  configured = false;
-  storedVersion = 'v1.36.1';
-  joining = false;
-  /** Evictions etc. that tests look at. */
-  readonly log: string[] = [];
-
-  constructor(host: string) {
-    this.host = host;
-  }
-
-  serves(host: string): boolean {
-    if (host === this.host) return this.endpointUp();
-    return [...this.members.values()].some((member) => member.control && member.ip === host);
-  }
-
-  /** kube-vip holds the address once it may take its lease; other kinds of endpoint need any member. */
-  endpointUp(): boolean {
-    const control = [...this.members.values()].some((member) => member.control);
-    const isVip = /^\d/.test(this.host);
-    return control && (!isVip || [...this.objects.keys()].some((path) => path.includes('kube-vip')));
-  }
-
-  start(machine: Machine, control: boolean, version: string): void {
-    const ip = machine.ipAddresses[0] ?? '';
-    this.members.set(machine.systemId, { ip, hostname: machine.hostname, control });
-    if (control) this.etcd.set(machine.systemId, { ip, hostname: machine.hostname });
-    this.objects.set(`/api/v1/nodes/${machine.hostname}`, {
-      apiVersion: 'v1',
-      kind: 'Node',
-      metadata: {
-        name: machine.hostname,
-        resourceVersion: '1',
-        labels: control ? { 'node-role.kubernetes.io/control-plane': '' } : {},
-      },
-      spec: { providerID: `maas:///${machine.zone}/${machine.systemId}` },
-      status: { nodeInfo: { kubeletVersion: version, bootID: machine.systemId } },
-    });
-  }
-
-  stop(systemId: string): void {
-    this.members.delete(systemId);
-  }
-
-  node(object: KubeObject): KubeObject {
-    const alive = [...this.members.values()].some((member) => member.hostname === object.metadata.name);
-    const cni = [...this.objects.values()].some((other) => other.kind === 'DaemonSet');
-    const status = object['status'] as Record<string, unknown>;
-    return {
-      ...object,
-      status: {
-        ...status,
-        conditions: [{ type: 'Ready', status: alive ? (cni ? 'True' : 'False') : 'Unknown' }],
-      },
-    };
-  }
-}
-
-class FakeKubeClient implements KubeClient {
-  readonly target: KubeTarget;
-  readonly #site: FakeSite;
-
-  constructor(site: FakeSite, target: KubeTarget) {
-    this.#site = site;
-    this.target = target;
-  }
-
-  async #api(signal: AbortSignal): Promise<FakeApi> {
-    await this.#site.clock.sleep(1);
-    signal.throwIfAborted();
-    const host = new URL(this.target.server).hostname;
-    const api = [...this.#site.apis.values()].find((candidate) => candidate.serves(host));
-    if (!api) throw new PcgError('KUBE_UNREACHABLE', `${host} does not answer`);
-    return api;
-  }
-
-  async request(): Promise<never> {
-    throw new Error('not part of this fake');
-  }
-
-  async get(path: string, signal: AbortSignal) {
-    const api = await this.#api(signal);
-    if (path.endsWith('/configmaps/kubeadm-config') || path.endsWith('/configmaps/cluster-info')) {
-      if (!api.configured) return undefined;
-      const data = { ClusterConfiguration: `kubernetesVersion: ${api.storedVersion}\n` };
-      return { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'x' }, data };
-    }
-    const object = api.objects.get(path);
-    if (object?.kind === 'DaemonSet')
-      return {
-        ...object,
-        status: {
-          observedGeneration: 9,
-          desiredNumberScheduled: 1,
-          numberAvailable: 1,
-          updatedNumberScheduled: 1,
-        },
-      };
-    return object && object.kind === 'Node' ? api.node(object) : object;
-  }
-
-  async list(path: string, signal: AbortSignal) {
-    const api = await this.#api(signal);
-    const items = [...api.objects]
-      .filter(([key]) => key.startsWith(`${path.split('?')[0]}/`))
-      .map(([, object]) => (object.kind === 'Node' ? api.node(object) : object));
-    return { items, resourceVersion: '1' };
-  }
-
-  // biome-ignore lint/correctness/useYield: nothing ever happens here
-  async *watch(): AsyncGenerator<never> {}
-
-  async apply(object: KubeObject, _options: unknown, signal: AbortSignal) {
-    const api = await this.#api(signal);
-    const resource = builtinKind(object.apiVersion, object.kind);
-    const path = resource ? objectPath(resource, object) : `/custom/${object.kind}/${object.metadata.name}`;
-    api.objects.set(path, object);
-    return object;
-  }
-
-  async create(object: KubeObject, signal: AbortSignal) {
-    return await this.apply(object, {}, signal);
-  }
-
-  async patch(path: string, patch: unknown, _type: string, signal: AbortSignal) {
-    const api = await this.#api(signal);
-    if (path.endsWith('/configmaps/kubeadm-config')) {
-      const { data } = patch as { data: { ClusterConfiguration: string } };
-      api.storedVersion = /kubernetesVersion: (\S+)/.exec(data.ClusterConfiguration)?.[1] ?? '';
-      return { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'kubeadm-config' } };
-    }
-    const before = api.objects.get(path);
-    if (!before) throw new PcgError('NOT_FOUND', path);
-    const after = merge(before, patch) as KubeObject;
-    api.objects.set(path, after);
-    return after;
-  }
-
-  async delete(path: string, signal: AbortSignal) {
-    const api = await this.#api(signal);
-    api.objects.delete(path);
-  }
-
-  async ready(signal: AbortSignal) {
-    await this.#api(signal);
-    return true;
-  }
-
-  async [Symbol.asyncDispose]() {}
-}
-
-function merge(target: unknown, patch: unknown): unknown {
-  if (patch === null || typeof patch !== 'object' || Array.isArray(patch)) return patch;
-  const base =
-    target !== null && typeof target === 'object' ? { ...(target as Record<string, unknown>) } : {};
-  for (const [key, value] of Object.entries(patch)) {
-    if (value === undefined) continue;
-    if (value === null) delete base[key];
-    else base[key] = merge(base[key], value);
-  }
-  return base;
 }

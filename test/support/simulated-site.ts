@@ -10,18 +10,36 @@ import { createMaasObserver } from '../../src/maas/observer.ts';
 import { createMaasClient } from '../../src/maas/rest-client.ts';
 import { createKubernetesRuntime, type KubernetesRuntime } from '../../src/simulator/kubernetes/runtime.ts';
 import { type Simulator, type SimulatorOptions, startSimulator } from '../../src/simulator/simulator.ts';
+import type { Outbox } from '../../src/store/outbox.ts';
 import { COLLECTIONS, type Records } from '../../src/store/records.ts';
+import type { FakeKubernetes } from './fake-kubernetes.ts';
+import { createLightRuntime, type LightRuntime } from './light-runtime.ts';
 import { memoryOutbox, memoryRecords } from './memory-store.ts';
+
+const YEAR_MS = 365 * 24 * 3600 * 1000;
+
+interface SimulatedSiteOptions extends Omit<SimulatorOptions, 'runtime'> {
+  readonly speed: number;
+  readonly timings?: Partial<Timings>;
+  /** Of the MAAS client, default `clock`: a hurried one does not wait out every Retry-After. */
+  readonly maasClock?: Clock;
+  readonly snapshots?: SnapshotDoor;
+  /** Least distance between two looks at MAAS; more of them cost more than they save. */
+  readonly observeMs?: number;
+  /** Kubernetes in memory instead of the simulated one. */
+  readonly light?: boolean;
+}
 
 export class SimulatedSite implements AsyncDisposable {
   readonly simulator: Simulator;
   readonly kubernetes: KubernetesRuntime;
   readonly records: Records = memoryRecords();
-  readonly outbox = memoryOutbox();
+  readonly outbox: Outbox;
   readonly timings: Timings;
   readonly speed: number;
-  readonly #maasClock: Clock;
-  readonly #snapshots: SnapshotDoor | undefined;
+  readonly #light: FakeKubernetes | undefined;
+  readonly #options: SimulatedSiteOptions;
+  readonly #clock: Clock;
   engine!: ClusterEngine;
   #stop = new AbortController();
   #running: Promise<unknown> = Promise.resolve();
@@ -33,64 +51,55 @@ export class SimulatedSite implements AsyncDisposable {
   private constructor(
     simulator: Simulator,
     kubernetes: KubernetesRuntime,
-    speed: number,
-    timings: Partial<Timings>,
-    maasClock: Clock,
-    snapshots: SnapshotDoor | undefined,
+    light: FakeKubernetes | undefined,
+    options: SimulatedSiteOptions,
   ) {
-    this.#maasClock = maasClock;
-    this.#snapshots = snapshots;
     this.simulator = simulator;
     this.kubernetes = kubernetes;
-    this.speed = speed;
-    this.timings = { ...scaleTimings(DEFAULT_TIMINGS, speed), claimSettleMs: 500, ...timings };
+    this.#light = light;
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    this.outbox = memoryOutbox(this.#clock);
+    this.speed = options.speed;
+    const scaled = scaleTimings(DEFAULT_TIMINGS, options.speed);
+    this.timings = { ...scaled, claimSettleMs: 500, ...options.timings };
     this.start();
   }
 
-  static async start(
-    options: Omit<SimulatorOptions, 'runtime'> & {
-      speed: number;
-      timings?: Partial<Timings>;
-      /** Of the MAAS client: a hurried one does not wait out every Retry-After. */
-      maasClock?: Clock;
-      snapshots?: SnapshotDoor;
-    },
-  ): Promise<SimulatedSite> {
+  static async start(options: SimulatedSiteOptions): Promise<SimulatedSite> {
     let kubernetes: KubernetesRuntime | undefined;
+    let light: LightRuntime | undefined;
     const simulator = await startSimulator({
       ...options,
       runtime: (site) => {
         kubernetes = createKubernetesRuntime(site);
-        return kubernetes;
+        if (!options.light) return kubernetes;
+        light = createLightRuntime(site);
+        return light;
       },
     });
     if (!kubernetes) throw new Error('the simulator did not ask for its runtime');
-    return new SimulatedSite(
-      simulator,
-      kubernetes,
-      options.speed,
-      options.timings ?? {},
-      options.maasClock ?? systemClock,
-      options.snapshots,
-    );
+    return new SimulatedSite(simulator, kubernetes, light?.kubernetes, options);
   }
 
   start(): void {
     this.#stop = new AbortController();
     const { signal } = this.#stop;
+    const clock = this.#clock;
+    const observeMs = this.#options.observeMs ?? 50;
     const maas = createMaasClient({
       endpoint: this.simulator.maasUrl,
       apiKey: new Secret(this.simulator.adminKey),
-      clock: this.#maasClock,
+      clock: this.#options.maasClock ?? clock,
       log: silentLog,
     });
     const observer = createMaasObserver({
       client: maas,
-      clock: systemClock,
+      clock,
       log: silentLog,
       intervals: {
-        activeMs: Math.max(50, 10_000 / this.speed),
-        idleMs: Math.max(100, 30_000 / this.speed),
+        activeMs: Math.max(observeMs, 10_000 / this.speed),
+        idleMs: Math.max(2 * observeMs, 30_000 / this.speed),
         fullMs: Math.max(500, 300_000 / this.speed),
       },
     });
@@ -98,6 +107,7 @@ export class SimulatedSite implements AsyncDisposable {
     const { records } = this;
     const choose = () => this.#kill?.();
     const die = () => this.#die();
+    const light = this.#light;
     this.engine = createClusterEngine({
       records: {
         get: (collection, key) => records.get(collection, key),
@@ -119,13 +129,17 @@ export class SimulatedSite implements AsyncDisposable {
         },
       },
       outbox: this.outbox,
-      clock: systemClock,
+      clock,
       log: silentLog,
       gatewayId: 'gw-one',
       accounts: { client: () => ({ maas, observer }) },
-      kube: (target) => createKubeClient(target, { clock: systemClock, log: silentLog }),
+      kube: (target) => (light ? light.kube(target) : createKubeClient(target, { clock, log: silentLog })),
+      ...(light && {
+        etcd: (endpoints: readonly string[]) => light.etcd(endpoints),
+        certificateExpiry: async () => clock.now() + YEAR_MS,
+      }),
       site: { machineProxyUrl: this.simulator.machineProxyUrl },
-      ...(this.#snapshots === undefined ? {} : { snapshots: this.#snapshots }),
+      ...(this.#options.snapshots === undefined ? {} : { snapshots: this.#options.snapshots }),
       timings: this.timings,
     });
     this.#running = Promise.all([this.engine.run(signal), observer.run(signal)]).then(() =>
@@ -161,13 +175,13 @@ export class SimulatedSite implements AsyncDisposable {
     test: (status: ClusterStatus) => boolean,
     { cluster = 'cl-demo', withinMs = 60_000 } = {},
   ): Promise<ClusterStatus> {
-    const end = performance.now() + withinMs;
+    const end = this.#clock.monotonic() + withinMs;
     for (;;) {
       const status = this.engine.status(cluster);
       if (status && test(status)) return status;
-      if (performance.now() > end)
+      if (this.#clock.monotonic() > end)
         throw new Error(`not ${what} within ${withinMs} ms: ${await this.describe(status)}`);
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      await this.#clock.sleep(Math.max(20, withinMs / 5_000));
     }
   }
 
