@@ -165,6 +165,17 @@ export function clusterChanges(clusters: Command, context: CliContext): void {
     (client, cluster, _flags: Flags, policy: string) =>
       post(client, cluster, 'actions', { kind: 'run-policy', policy }),
   );
+  change(
+    'restore <cluster> <backup>',
+    'Bring back what a backup holds; what exists stays as it is.',
+    (client, cluster, flags: Flags & { namespaces?: string }, backup: string) =>
+      post(client, cluster, 'actions', {
+        kind: 'restore-backup',
+        backup,
+        namespaces: flags.namespaces?.split(',') ?? [],
+      }),
+    (command) => command.option('--namespaces <names>', 'only these, separated by commas'),
+  );
   change('rotate-certificates <cluster>', 'Renew the certificates of the control plane.', (client, cluster) =>
     post(client, cluster, 'actions', { kind: 'rotate-certificates' }),
   );

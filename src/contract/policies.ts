@@ -25,7 +25,7 @@ export const BackupTargetSchema = z.object({
       (url) => !/^https?:\/\/[^/]*@/i.test(url),
       'must not hold credentials: they have a field of their own',
     ),
-  bucket: z.string().regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, 'is not the name of a bucket'),
+  bucket: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{1,254}$/, 'is not the name of a bucket'),
   prefix: z.string().max(500).default(''),
   region: z.string().min(1).max(64).default('us-east-1'),
   /** BackupCredentials as JSON, sealed to the gateway; see `backupTargetContext`. */
@@ -92,3 +92,4 @@ export type Policies = z.infer<typeof PoliciesSchema>;
 
 /** Policies as a request may give them. */
 export const PoliciesRequestSchema = PoliciesSchema.extend({ backups: BackupsRequestSchema.prefault({}) });
+export type PoliciesRequest = z.infer<typeof PoliciesRequestSchema>;

@@ -17,6 +17,7 @@ import { newId } from './ids.ts';
 import type { Portal } from './portal.ts';
 import { findProfile, resolveProfile } from './profiles.ts';
 import { requirePlan, runningProfile, settledBefore, takeBack } from './rollout-consent.ts';
+import { checkSchedules } from './schedules.ts';
 import { sealSpec } from './sealing.ts';
 import { checkChange } from './spec-change.ts';
 import type { ClustersTable, PortalTx } from './store/schema.ts';
@@ -36,6 +37,7 @@ export async function changeSpec(
 ): Promise<ClustersTable> {
   const before = await clusterRow(portal, id);
   const known = ClusterSpecSchema.parse(JSON.parse(before.spec));
+  checkSchedules(request.policies);
   const spec = await sealSpec(portal, before.gateway_id, request, known.policies.backups.target);
   const profile = await findProfile(portal, spec.profile, 'spec.profile');
   const resolved = resolveProfile(profile, spec);

@@ -16,6 +16,7 @@ import { newId } from './ids.ts';
 import type { Portal } from './portal.ts';
 import { explainPlacement, refuseInfeasible } from './preflight.ts';
 import { findProfile, resolveProfile } from './profiles.ts';
+import { checkSchedules } from './schedules.ts';
 import { sealSpec, withoutSecrets } from './sealing.ts';
 import { isUniqueViolation } from './store/open.ts';
 import type { ClustersTable } from './store/schema.ts';
@@ -95,6 +96,7 @@ async function makeCluster(
   requestHash: string,
 ): Promise<ClustersTable> {
   const account = await accountRow(portal, request.cloudAccount, 'spec.cloudAccount');
+  checkSchedules(request.policies);
   const spec = await sealSpec(portal, account.gateway_id, request);
   if (account.enabled === 0)
     throw new PcgError('CONFLICT', `cloud account ${account.name} is switched off for clusters`, {

@@ -13,6 +13,7 @@ import {
   type ResolvedProfile,
   ResolvedProfileSchema,
 } from '../contract/profile.ts';
+import { assertSupported } from '../kube/versions.ts';
 import { newId } from './ids.ts';
 import type { Portal } from './portal.ts';
 import { isUniqueViolation } from './store/open.ts';
@@ -186,7 +187,7 @@ function mistake(
   return undefined;
 }
 
-/** One OS, one Kubernetes, one CNI; names unique. */
+/** One OS, one Kubernetes that can be installed, one CNI; names unique. */
 function checkPacks(packs: readonly Pack[]): void {
   for (const layer of ['os', 'kubernetes', 'cni'] as const) {
     const count = packs.filter((pack) => pack.layer === layer).length;
@@ -197,6 +198,8 @@ function checkPacks(packs: readonly Pack[]): void {
   }
   const seen = new Set<string>();
   packs.forEach((pack, index) => {
+    if (pack.layer === 'kubernetes')
+      assertSupported(pack.kubernetesVersion, `packs[${index}].kubernetesVersion`);
     if (seen.has(pack.name))
       throw new PcgError('INVALID_INPUT', `pack name "${pack.name}" is used twice`, {
         field: `packs[${index}].name`,

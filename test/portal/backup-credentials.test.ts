@@ -7,6 +7,7 @@ import { type BackupTarget, backupTargetContext } from '../../src/contract/polic
 import { eventually } from '../support/eventually.ts';
 import { connectGateway } from '../support/fake-gateway.ts';
 import { clusterSpec, testPortal } from '../support/portal.ts';
+import { DEFAULT_PROFILE } from '../../src/contract/default-profile.ts';
 
 const SECRET = 'wJalrXUtnFEMI-never-in-the-clear';
 const PLACE = { url: 'https://s3.site:9000', bucket: 'backups', prefix: 'one', region: 'eu-1' };
@@ -134,5 +135,56 @@ describe('credentials of a backup target', () => {
       body: { id: made.body.id },
     });
     expect((await s.create({ ...PLACE, bucket: 'other', credentials }, key)).status).toBe(409);
+  });
+});
+
+describe('what can never run', () => {
+  it('is refused where it is given: schedules, and versions of Kubernetes that nobody installs', async () => {
+    await using s = await site();
+    const create = (policies: object) =>
+      s.call('POST', '/api/v1/clusters?preflight=skip', { spec: clusterSpec('ca-site1', { policies }) });
+    for (const [policies, field] of [
+      [{ patching: { schedule: '99 99 99 99 99' } }, 'spec.policies.patching.schedule'],
+      [{ scans: { cis: '0 0 31 2 *' } }, 'spec.policies.scans.cis'],
+      [{ backups: { schedule: 'a b c d e' } }, 'spec.policies.backups.schedule'],
+    ] as const)
+      expect(await create(policies)).toMatchObject({ status: 400, body: { code: 'INVALID_INPUT', field } });
+    const made = await create({ patching: { schedule: '0 3 * * 0' } });
+    const spec = clusterSpec('ca-site1', { policies: { scans: { vulnerabilities: '61 * * * *' } } });
+    expect(
+      await s.call('PUT', `/api/v1/clusters/${made.body.id}/spec`, { generation: 1, spec }),
+    ).toMatchObject({ status: 400, body: { field: 'spec.policies.scans.vulnerabilities' } });
+
+    const { id: _id, revision: _revision, ...profile } = DEFAULT_PROFILE;
+    const packs = profile.packs.map((pack) =>
+      pack.layer === 'kubernetes' ? { ...pack, kubernetesVersion: 'v1.34.2' } : pack,
+    );
+    expect(await s.call('POST', '/api/v1/profiles', { ...profile, name: 'old', packs })).toMatchObject({
+      status: 400,
+      body: { field: 'packs[1].kubernetesVersion', fix: 'Choose a version of 1.35, 1.36, 1.37.' },
+    });
+    const shipped = await s.call('GET', '/api/v1/packs');
+    expect(shipped.body.items.map(({ name }: { name: string }) => name)).toEqual([
+      'flannel',
+      'cilium',
+      'calico',
+      'velero',
+    ]);
+    const [os, kubernetes] = profile.packs;
+    const [, cilium] = shipped.body.items;
+    const own = await s.call('POST', '/api/v1/profiles', {
+      ...profile,
+      name: 'own',
+      packs: [os, kubernetes, cilium],
+    });
+    expect(own.status).toBe(201);
+    const cluster = await s.call('POST', '/api/v1/clusters?preflight=skip', {
+      spec: clusterSpec('ca-site1', {
+        name: 'meshed',
+        profile: own.body.id,
+        packValues: { cilium: { mtu: '1450' } },
+      }),
+    });
+    expect(cluster.status).toBe(201);
   });
 });
