@@ -8,12 +8,17 @@ import { TLSSocket } from 'node:tls';
 import { STREAM, StreamError, streamCodeOf } from './codes.ts';
 import type { SessionStream } from './stream.ts';
 
+/** Of a target's own buffer limit: what one turn brings may go beyond it, as long as the system takes it. */
+const BURST = 2;
+
 /** Joins until both ends are closed. Sockets must have been made with `allowHalfOpen: true`. */
 export function join(stream: SessionStream, target: Duplex): void {
   let corked = false;
   const uncork = (): void => {
     corked = false;
     target.uncork();
+    // asked only now: what the system took at once is no reason to wait
+    if (target.writableLength >= target.writableHighWaterMark) stream.pause();
   };
 
   stream.on('data', (chunk: Buffer) => {
@@ -23,7 +28,8 @@ export function join(stream: SessionStream, target: Duplex): void {
       target.cork();
       process.nextTick(uncork);
     }
-    if (!target.write(chunk)) stream.pause();
+    target.write(chunk);
+    if (target.writableLength >= BURST * target.writableHighWaterMark) stream.pause();
   });
   target.on('drain', () => stream.resume());
   stream.on('end', () => target.end());
