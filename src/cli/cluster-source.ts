@@ -53,9 +53,15 @@ export async function findCluster(
     throw new PcgError('NOT_FOUND', `the portal has no cluster "${nameOrId}"`, {
       fix: all.length === 0 ? 'There is none yet.' : `Known: ${all.map(({ spec }) => spec.name).join(', ')}.`,
     });
-  return ClusterSchema.parse(
-    await client.call('GET', `/api/v1/clusters/${found.id}`, undefined, context.signal),
-  );
+  return asGiven(await client.call('GET', `/api/v1/clusters/${found.id}`, undefined, context.signal));
+}
+
+/**
+ * The specification stays as the portal gave it: a portal of another version knows other fields, and what is
+ * sent back must neither lose one nor hold one that only this program knows.
+ */
+function asGiven(answer: unknown): Cluster {
+  return { ...ClusterSchema.parse(answer), spec: (answer as Cluster).spec };
 }
 
 async function listClusters(context: CliContext, client: PortalClient): Promise<Cluster[]> {

@@ -1,6 +1,8 @@
 /** `pcg clusters` against a real portal with a gateway on a real tunnel: day 2 from the command line. */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -119,6 +121,35 @@ describe('pcg clusters', () => {
       code: 1,
       err: expect.stringContaining('Known: prod'),
     });
+  });
+
+  it('sends back what it does not know, and nothing that the portal does not know', async () => {
+    await using s = await site();
+    const { body } = await create(s.portal);
+    const { policies: _policies, ...older } = body.spec;
+    const cluster = { ...body, spec: { ...older, invented: { later: true } } };
+    let sent: { spec?: object } = {};
+    const server = createServer((request, response) => {
+      let text = '';
+      request.on('data', (chunk) => (text += String(chunk)));
+      request.on('end', () => {
+        if (request.method === 'PUT') sent = JSON.parse(text) as typeof sent;
+        const list = request.url === '/api/v1/clusters';
+        response.setHeader('content-type', 'application/json');
+        response.end(JSON.stringify(list ? { items: [cluster] } : cluster));
+      });
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    try {
+      const environment = { ...s.environment, PCG_PORTAL_URL: `http://127.0.0.1:${port}` };
+      expect(await pcg(environment, 'scale', 'prod', 'workers=4')).toMatchObject({ code: 0 });
+    } finally {
+      server.close();
+      server.closeAllConnections();
+    }
+    const [control, workers] = older.pools;
+    expect(sent.spec).toEqual({ ...cluster.spec, pools: [control, { ...workers, size: 4 }] });
   });
 
   it('shows the plan of an upgrade, leaves it waiting when nobody says yes, approves or rejects it', async () => {
