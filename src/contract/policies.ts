@@ -86,6 +86,15 @@ export const PoliciesSchema = z.object({
       maxUnhealthyPercent: z.int().min(0).max(100).default(40),
     })
     .prefault({}),
+  /** What a drain would end for good: `hold` waits for a person, as kubectl drain does without force. */
+  drain: z
+    .object({
+      /** Pods without a controller: nobody makes them again. */
+      unmanagedPods: z.enum(['evict', 'hold']).default('evict'),
+      /** Pods with an emptyDir or a volume that lies on the node. */
+      localData: z.enum(['evict', 'hold']).default('evict'),
+    })
+    .prefault({}),
   erase: z.object({ mode: z.enum(['none', 'quick', 'secure', 'full']).default('none') }).prefault({}),
 });
 export type Policies = z.infer<typeof PoliciesSchema>;

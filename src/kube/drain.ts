@@ -23,6 +23,15 @@ export interface DrainOptions {
   readonly force: boolean;
   /** Wall clock, milliseconds. */
   readonly nowMs: number;
+  /** Pods that only a person may end, not even force does. */
+  readonly hold?: HoldRules;
+}
+
+export interface HoldRules {
+  /** Pods without a controller. */
+  readonly unmanaged: boolean;
+  /** Pods with an emptyDir or a volume that lies on the node. */
+  readonly localData: boolean;
 }
 
 /** A pod; a volume attachment has the namespace `volumeattachments`. */
@@ -49,6 +58,10 @@ export type BlockReason =
   | 'conflicting-budgets'
   /** The pod asked to be waited for. */
   | 'wait-completed'
+  /** Nobody would make the pod again. */
+  | 'unmanaged'
+  /** What the pod has written on the node would be lost. */
+  | 'local-data'
   /** The API server is busy. */
   | 'throttled'
   /** The pods are gone, but a storage driver still has a volume of theirs on this node. */
@@ -64,12 +77,17 @@ export async function drainPass(
   const selector = encodeURIComponent(`spec.nodeName=${nodeName}`);
   const { items } = await client.list(`/api/v1/pods?fieldSelector=${selector}`, signal);
   const daemonSets = await existingDaemonSets(client, items, signal);
+  const localClaims = options.hold?.localData
+    ? await claimsOfLocalVolumes(client, signal)
+    : new Set<string>();
   const leaving: PodName[] = [];
   const blocked: (PodName & { reason: BlockReason; message: string })[] = [];
   const evict: KubeObject[] = [];
   for (const pod of items) {
     const verdict = judgePod(pod, daemonSets, options);
-    if (verdict === 'evict') evict.push(pod);
+    const held = verdict === 'evict' ? heldBack(pod, options.hold, localClaims) : undefined;
+    if (held) blocked.push({ ...nameOf(pod), ...held });
+    else if (verdict === 'evict') evict.push(pod);
     else if (verdict === 'leaving') leaving.push(nameOf(pod));
     else if (verdict === 'wait')
       blocked.push({ ...nameOf(pod), reason: 'wait-completed', message: 'asks to be waited for' });
@@ -103,6 +121,41 @@ async function attachedVolumes(client: KubeClient, nodeName: string, signal: Abo
       reason: 'volume-attached' as const,
       message: `volume ${asText(asRecord(asRecord(item['spec'])['source'])['persistentVolumeName'], 'of a pod')} is still attached`,
     }));
+}
+
+/** Why a pod waits for a person, by the rules that kubectl drain has without --force and --delete-emptydir-data. */
+export function heldBack(
+  pod: KubeObject,
+  rules: HoldRules | undefined,
+  localClaims: ReadonlySet<string>,
+): { readonly reason: BlockReason; readonly message: string } | undefined {
+  const owners = pod.metadata['ownerReferences'];
+  const managed = Array.isArray(owners) && owners.map(asRecord).some(({ controller }) => controller === true);
+  if (rules?.unmanaged && !managed)
+    return { reason: 'unmanaged', message: 'has no controller that would make it again: delete it yourself' };
+  if (!rules?.localData) return undefined;
+  const volumes = asRecord(pod['spec'])['volumes'];
+  for (const volume of Array.isArray(volumes) ? volumes.map(asRecord) : []) {
+    const claim = asText(asRecord(volume['persistentVolumeClaim'])['claimName'], '');
+    if (volume['emptyDir'] !== undefined || localClaims.has(`${pod.metadata.namespace}/${claim}`))
+      return {
+        reason: 'local-data',
+        message: `keeps data on the node in volume ${asText(volume['name'])}: move it and delete the pod yourself`,
+      };
+  }
+  return undefined;
+}
+
+/** `namespace/claim` of every volume that lies on one node. */
+async function claimsOfLocalVolumes(client: KubeClient, signal: AbortSignal): Promise<Set<string>> {
+  const { items } = await client.list('/api/v1/persistentvolumes', signal);
+  return new Set(
+    items.flatMap((volume) => {
+      const { local, hostPath, claimRef } = asRecord(volume['spec']);
+      const { namespace, name } = asRecord(claimRef);
+      return (local ?? hostPath) === undefined ? [] : [`${asText(namespace)}/${asText(name)}`];
+    }),
+  );
 }
 
 type PodVerdict = 'ignore' | 'evict' | 'leaving' | 'wait';

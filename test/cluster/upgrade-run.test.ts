@@ -191,4 +191,44 @@ describe('a drain', () => {
       events.some(({ reason, error }) => reason === 'DrainBlocked' && error?.code === 'DRAIN_BLOCKED'),
     ).toBe(true);
   });
+
+  it('that meets a pod which only a person may end waits for that person beyond every deadline', {
+    timeout: 90_000,
+  }, async () => {
+    await using site = await SimulatedSite.start({ speed: 200, timings: { drainDeadlineMs: 500 } });
+    const holding = (actions: ClusterDocument['actions'] = []) => {
+      const base = document('v1.36.1', 'contract-first', actions);
+      const policies = {
+        ...base.spec.policies,
+        drain: { unmanagedPods: 'hold' as const, localData: 'hold' as const },
+      };
+      return { ...base, spec: { ...base.spec, policies } };
+    };
+    await site.want(holding());
+    const before = await site.phase('Running');
+    const victim = before.nodes.find(({ role }) => role === 'worker');
+    const { core } = inside(site);
+    core.ensure(R.pods, {
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: { name: 'by-hand', namespace: 'default' },
+      spec: { nodeName: victim?.hostname, containers: [{ name: 'c', image: 'registry.example/tool:1' }] },
+    });
+    await site.want(holding([{ id: 'ac-replace', kind: 'replace-node', machine: victim?.systemId ?? '' }]));
+    const drainOf = (nodes: typeof before.nodes) =>
+      nodes.find(({ name }) => name === victim?.name)?.tasks.find(({ name }) => name === 'drain');
+    const held = await site.until('held', ({ nodes }) => drainOf(nodes)?.error !== undefined);
+    expect(drainOf(held.nodes)?.error).toMatchObject({
+      code: 'DRAIN_BLOCKED',
+      message: expect.stringContaining('default/by-hand: has no controller'),
+    });
+    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    expect(core.store.get(R.pods, 'default', 'by-hand')).toBeDefined();
+    expect(site.simulator.region.machines.get(victim?.systemId ?? '')?.status).toBe('deployed');
+    core.objects.delete(core.type(R.pods), 'default', 'by-hand', {});
+    await site.until(
+      'replaced',
+      ({ nodes, phase }) => phase === 'Running' && nodes.every(({ name }) => name !== victim?.name),
+    );
+  });
 });

@@ -5,7 +5,7 @@
  */
 import { toProblem } from '../../base/errors.ts';
 import type { ProblemDetails } from '../../contract/errors.ts';
-import { DRAIN_PAUSE_MS, drainBlocked, drainPass } from '../../kube/drain.ts';
+import { DRAIN_PAUSE_MS, drainBlocked, drainPass, type HoldRules } from '../../kube/drain.ts';
 import { belongsTo } from '../../kube/quorum.ts';
 import { DONE, type StepContext, type StepOutcome } from '../context.ts';
 import { findNode, type NodeRecord, withNode } from '../model.ts';
@@ -35,14 +35,14 @@ export async function drainNode(
   const outcome = await drainPass(
     client,
     kubeNode.name,
-    { unreachable: kubeNode.silent, force, nowMs: clock.now() },
+    { unreachable: kubeNode.silent, force, nowMs: clock.now(), hold: holdRules(context) },
     signal,
   );
   if (outcome.kind === 'drained') return await drained(node, context);
   // Pods whose finalizers never end must not hold a machine for ever either.
   if (clock.now() - since > 2 * timings.drainDeadlineMs) {
     if (node.intent.kind === 'keep') throw drainBlocked(kubeNode.name, outcome);
-    return await drained(node, context);
+    if (!outcome.blocked.some(({ reason }) => FOR_A_PERSON.has(reason))) return await drained(node, context);
   }
   const [blocked] = outcome.blocked;
   await tell(node, blocked && toProblem(drainBlocked(kubeNode.name, outcome)), context);
@@ -53,6 +53,14 @@ export async function drainNode(
       : `${outcome.leaving.length} pods to end`,
     afterMs: Math.min(DRAIN_PAUSE_MS, timings.activeMs),
   };
+}
+
+/** Nothing ends these but a person: no deadline does. */
+const FOR_A_PERSON: ReadonlySet<string> = new Set(['unmanaged', 'local-data']);
+
+function holdRules({ document }: StepContext): HoldRules {
+  const { unmanagedPods, localData } = document.spec.policies.drain;
+  return { unmanaged: unmanagedPods === 'hold', localData: localData === 'hold' };
 }
 
 /** What holds the drain back is the task's error while it lasts, and one line of the timeline. */
