@@ -82,8 +82,27 @@ describe('patching by policy', () => {
           'w-2': { upgraded: 'unknown' },
         },
         rebootRequired: ['w-1'],
+        postponed: [],
       },
     });
+  });
+
+  it('begins no node after its window, and waits for the one that is on', async () => {
+    await using server = await startApiDouble();
+    const { client } = server;
+    await runPolicyPass(client, task('patching'), signal);
+    const closed = { ...task('patching'), closed: true };
+    expect(await runPolicyPass(client, closed, signal)).toMatchObject({ kind: 'running' });
+    await finish(client, 'patching-run-1-cp-1', '{"upgraded":1,"rebootRequired":true}');
+    expect(await runPolicyPass(client, closed, signal)).toEqual({
+      kind: 'done',
+      summary: {
+        nodes: { 'cp-1': { upgraded: 1, rebootRequired: true } },
+        rebootRequired: ['cp-1'],
+        postponed: ['w-1', 'w-2'],
+      },
+    });
+    expect(await jobNames(client)).toEqual(['patching-run-1-cp-1']);
   });
 
   it('stops at the first node that it breaks', async () => {
