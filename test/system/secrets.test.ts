@@ -43,7 +43,7 @@ describe('secrets of a site', () => {
     const target = { url: s3.url, bucket: 'backups', credentials };
     const cluster = await site.createCluster({
       ...site.spec({ controlPlane: 1, workers: 1 }),
-      policies: { backups: { target } },
+      policies: { backups: { target, workloads: false } },
     });
     await site.waitForPhase(cluster.id, 'Running');
     await site.call('POST', `/api/v1/clusters/${cluster.id}/actions`, {
