@@ -235,7 +235,7 @@ export function planRemoval(scene: Scene, { node, situation }: NodeSituation): S
     (joined || node.token.grantedAt !== undefined || node.init);
   if (memberPossible && node.etcdRemovedAt === undefined) {
     const others = record.nodes.some(
-      (other) => other.role === 'control-plane' && other.name !== node.name && other.readyAt !== undefined,
+      (other) => other.role === 'control-plane' && other.name !== node.name && other.joinedAt !== undefined,
     );
     // The last control-plane node takes etcd with it; nothing to remove the member from.
     if (others) return api ? [{ kind: 'remove-etcd-member', node: node.name }] : [];

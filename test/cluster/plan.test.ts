@@ -353,6 +353,19 @@ describe('leaving', () => {
     expect(steps).toContain('remove-etcd-member cp-2');
   });
 
+  it('takes it out also while the one that stays is not Ready yet: its etcd would lose quorum', () => {
+    const steps = kinds(
+      plan(
+        scene({
+          'cp-1': { shape: 'joined', init: true, joinedAt: NOW },
+          'cp-2': { shape: 'booted', ...remove('failed'), token: { id: 't', secret: 's', grantedAt: NOW } },
+        }),
+      ),
+    );
+    expect(steps).toContain('remove-etcd-member cp-2');
+    expect(steps).not.toContain('release cp-2');
+  });
+
   it('releases a machine that never joined without asking the API server', () => {
     const steps = kinds(
       plan(scene({ 'cp-1': { shape: 'booted', ...remove('failed') } }, { initialized: false })),
