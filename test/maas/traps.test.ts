@@ -89,6 +89,8 @@ describe('allocate', () => {
     expect(await client.machines.allocate({ ...stamp, pool: 'p' }, never())).toEqual({
       kind: 'none',
       reason: 'No machine available.',
+      // MAAS rolled the conflict back and said so: nothing can land later
+      doubtful: false,
     });
     expect(region.seen).toHaveLength(2);
   });
