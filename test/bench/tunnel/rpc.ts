@@ -1,6 +1,7 @@
 /** Worker processes of the tunnel bench: spawned (in a network namespace if need be), asked over IPC, ended by pid. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { NODE_FLAGS } from '../../../src/cli/programs.ts';
 
 export type Command = { readonly op: string } & Record<string, unknown>;
 type Handler = (command: never) => unknown;
@@ -15,7 +16,7 @@ export class Worker implements AsyncDisposable {
   /** `file` beside this one; `namespace` must exist. */
   constructor(file: string, namespace?: string) {
     const script = new URL(file, import.meta.url).pathname;
-    const command = [process.execPath, '--no-warnings', '--max-semi-space-size=16', script];
+    const command = [process.execPath, '--no-warnings', ...NODE_FLAGS, script];
     const full = namespace === undefined ? command : ['ip', 'netns', 'exec', namespace, ...command];
     this.#child = spawn(full[0] as string, full.slice(1), { stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });
     this.#child.stderr?.on('data', (chunk: Buffer) => {
