@@ -85,8 +85,8 @@ describe('backups', () => {
 
     await s.site.want(document({}));
     await s.site.until('taken away', () => s.velero('backupstoragelocations') === undefined);
-    expect(s.store()?.get(R.secrets, 'velero', 'pcg-backup-target')).toBeUndefined();
     await s.site.until('forgotten', (now) => result(now) === undefined);
+    expect(s.store()?.get(R.secrets, 'velero', 'pcg-backup-target')).toBeUndefined();
 
     // Nothing that leaves the gateway, and nothing that it keeps, holds the secret.
     const told = [await s.site.outbox.recentEvents({}, 500), s.site.engine.status('cl-demo')];
