@@ -16,11 +16,11 @@ const withVersion = (kubernetesVersion: string) =>
   INPUT.packs.map((pack) => (pack.layer === 'kubernetes' ? { ...pack, kubernetesVersion } : pack));
 
 /** A profile of its own, so that its later revisions are nobody else's. */
-async function running(s: PortalSite) {
+async function running(s: PortalSite, runs = 'v1.36.1') {
   const made = await s.portal.call('POST', '/api/v1/profiles', {
     ...INPUT,
     name: 'ours',
-    packs: withVersion('v1.36.1'),
+    packs: withVersion(runs),
   });
   const profile = made.body.id as string;
   const { body } = await create(s.portal, { profile });
@@ -74,17 +74,17 @@ describe('a rollout that waits', () => {
 
   it('goes back over several unapproved changes, and judges versions by what runs', async () => {
     await using s = await portalSite();
-    const c = await running(s);
-    await c.upgrade('v1.37.0', 1);
+    const c = await running(s, 'v1.35.2');
+    await c.upgrade('v1.36.0', 1);
     expect((await c.put(1)).status).toBe(202);
     await report(s, c.id, { ...preview('p1'), observedGeneration: 2 });
-    await c.upgrade('v1.38.0', 2);
+    await c.upgrade('v1.37.0', 2);
     expect(await c.put(2)).toMatchObject({ status: 400, body: { code: 'VERSION_SKEW' } });
-    await c.upgrade('v1.37.4', 3);
+    await c.upgrade('v1.36.4', 3);
     expect((await c.put(2)).status).toBe(202);
     await report(s, c.id, { ...preview('p2'), observedGeneration: 3 });
     expect((await s.portal.call('POST', `${c.path}/reject-rollout`, { plan: 'p2' })).status).toBe(202);
-    expect(await c.version(4)).toBe('v1.36.1');
+    expect(await c.version(4)).toBe('v1.35.2');
   });
 
   it('is not taken back once it is approved, and what follows is judged by the approved version', async () => {
