@@ -71,6 +71,37 @@ describe('as time goes by', () => {
   });
 });
 
+it('a renewal that the regular look sees first is told, and its old failure is forgotten', async () => {
+  const site = new FakeSite(8);
+  const { clock } = site;
+  await using harness = new EngineHarness(site, { certificateCheckMs: 100 });
+  site.certificateEnd = clock.now() + 365 * DAY;
+  await harness.want(document());
+  await harness.phase('Running');
+  await harness.until('seen', (status) => status.certificatesExpireAt !== undefined);
+  const api = [...site.apis.values()][0];
+  const jobs = () => [...(api?.objects.values() ?? [])].filter(({ kind }) => kind === 'Job');
+  clock.jump(306 * DAY);
+  const [job] = await until(async () => jobs());
+  expect(job).toBeDefined();
+  if (job) job['status'] = { conditions: [{ type: 'Failed', status: 'True', message: 'disk full' }] };
+  await harness.until('failed', (status) => valid(status)?.message.includes('not renewed') === true);
+
+  // Renewed by whatever means, while the step that follows the Job rests until the next day.
+  site.certificateEnd = clock.now() + 365 * DAY;
+  const told = async () =>
+    (await harness.outbox.recentEvents({}, 500)).filter(({ reason }) => reason === 'CertificatesRenewed');
+  const healed = await harness.until(
+    'healed',
+    (status) => Date.parse(status.certificatesExpireAt ?? '') === site.certificateEnd,
+  );
+  expect(valid(healed)).toMatchObject({ status: 'True', reason: 'Succeeded' });
+  const control = healed.nodes.filter(({ role }) => role === 'control-plane').map(({ name }) => name);
+  await until(async () => ((await told()).length >= control.length ? [true] : []));
+  await harness.pause(300);
+  expect((await told()).map(({ node }) => node).sort()).toEqual(control.sort());
+});
+
 async function until<T>(read: () => Promise<T[]>): Promise<T[]> {
   for (const end = performance.now() + 10_000; performance.now() < end; ) {
     const found = await read();

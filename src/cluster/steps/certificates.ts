@@ -28,8 +28,7 @@ export async function checkCertificates(context: StepContext, signal: AbortSigna
     if (end !== undefined) ends.set(node.name, end);
   }
   const now = context.clock.now();
-  const record = await context.commit((current) => noted(current, ends, now));
-  await warn(record, context);
+  await warn(await note(ends, now, context), context);
   return DONE;
 }
 
@@ -64,11 +63,53 @@ async function firstEnd(
   return first;
 }
 
-/** What was seen now, and what was seen last of nodes that are away. */
-function noted(record: ClusterRecord, ends: ReadonlyMap<string, number>, now: number): ClusterRecord {
+/**
+ * Writes down what was seen. The regular look and the step that follows the Job may both be the first to see a new
+ * certificate, so either of them tells, and whichever comes second finds nothing new.
+ */
+async function note(
+  ends: ReadonlyMap<string, number>,
+  checkedAt: number,
+  context: StepContext,
+): Promise<ClusterRecord> {
+  const now = context.clock.now();
+  let renewed: readonly NodeRecord[] = [];
+  const record = await context.commit((current) => {
+    renewed = current.nodes.filter((node) => isRenewed(node, ends.get(node.name), now));
+    return noted(current, ends, checkedAt, now);
+  });
+  for (const { name } of renewed) {
+    const end = iso(ends.get(name) ?? now);
+    const message = `the certificates of ${name} were renewed and end ${end}`;
+    await context.event({ severity: 'info', reason: 'CertificatesRenewed', message, node: name });
+  }
+  return record;
+}
+
+/** They were due, and are not any more. */
+function isRenewed(
+  { certificatesExpireAt: before }: NodeRecord,
+  end: number | undefined,
+  now: number,
+): boolean {
+  return (
+    before !== undefined && end !== undefined && before - now < EXPIRY.renewMs && end - now >= EXPIRY.renewMs
+  );
+}
+
+/** What was seen now, and what was seen last of nodes that are away; a failed renewal ends with a renewed node. */
+function noted(
+  record: ClusterRecord,
+  ends: ReadonlyMap<string, number>,
+  checkedAt: number,
+  now: number,
+): ClusterRecord {
   const nodes = record.nodes.map((node) => {
     const end = ends.get(node.name);
-    return end === undefined ? node : { ...node, certificatesExpireAt: end };
+    if (end === undefined) return node;
+    const { renewal, ...rest } = node;
+    const kept = renewal === undefined || isRenewed(node, end, now) ? rest : { ...rest, renewal };
+    return { ...kept, certificatesExpireAt: end };
   });
   const authorities = record.pki
     ? [record.pki.kubeVip, record.pki.ca, record.pki.etcdCa, record.pki.frontProxyCa]
@@ -77,7 +118,7 @@ function noted(record: ClusterRecord, ends: ReadonlyMap<string, number>, now: nu
     ...nodes.flatMap(({ certificatesExpireAt }) => certificatesExpireAt ?? []),
     ...authorities.map(({ certPem }) => certificateValidity(certPem).notAfterMs),
   ];
-  return { ...record, nodes, certificatesCheckedAt: now, certificatesExpireAt: Math.min(...all) };
+  return { ...record, nodes, certificatesCheckedAt: checkedAt, certificatesExpireAt: Math.min(...all) };
 }
 
 /** Said once when the month begins: by then renewal has failed for a month, or the CA itself ends. */
@@ -144,22 +185,7 @@ async function renewed(node: NodeRecord, context: StepContext, signal: AbortSign
   const end = await firstEnd(node, context, signal);
   if (end === undefined || end - now < EXPIRY.renewMs)
     return { kind: 'later', waitingFor: `the servers of ${node.name} to show their new certificates` };
-  await context.commit((record) =>
-    noted(
-      withNode(record, node.name, ({ renewal: _done, ...current }) => ({
-        ...current,
-        certificatesExpireAt: end,
-      })),
-      new Map(),
-      record.certificatesCheckedAt ?? now,
-    ),
-  );
-  await context.event({
-    severity: 'info',
-    reason: 'CertificatesRenewed',
-    message: `the certificates of ${node.name} were renewed and end ${iso(end)}`,
-    node: node.name,
-  });
+  await note(new Map([[node.name, end]]), context.record().certificatesCheckedAt ?? now, context);
   return DONE;
 }
 
