@@ -36,6 +36,7 @@ import { StatusReport } from './report.ts';
 import { poolsExpanding } from './rollout.ts';
 import { placementContext } from './steps/allocate.ts';
 import type { Quarantine } from './quarantine.ts';
+import { leftBehind } from './steps/delete.ts';
 import { executeStep } from './steps/execute.ts';
 import { isInterruptible, keyOf, type Step, subjectOf } from './steps.ts';
 import { afterFailure, afterStart, afterSuccess, taskKey } from './task-book.ts';
@@ -114,6 +115,8 @@ export class ClusterRun {
   #etcdView: { readonly view: EtcdView | undefined; readonly at: number } | undefined;
   #history: History | undefined;
   #generation = 0;
+  /** That there is no document was said. */
+  #missed = false;
 
   constructor(id: string, deps: RunDependencies) {
     this.id = id;
@@ -249,15 +252,21 @@ export class ClusterRun {
     return this.#record;
   }
 
-  /** The portal has withdrawn the document: a deleted cluster is forgotten, any other is left untouched. */
+  /**
+   * The portal has withdrawn the document, or a restored store lacks it: a cluster that is deleted, or that holds
+   * nothing and has no keys yet, is forgotten; any other is left untouched until its document comes back.
+   */
   async #withoutDocument(withdrawn: boolean): Promise<Turn> {
-    const stage = this.#record?.stage.kind;
-    if (this.#record === undefined || (withdrawn && stage === 'deleted')) {
+    const record = this.#record;
+    const ended = record?.stage.kind === 'deleted' && (withdrawn || record.leftovers.length === 0);
+    const empty = record?.pki === undefined && (record === undefined || leftBehind(record).length === 0);
+    if (ended || empty) {
       await this.#deps.records.delete(COLLECTIONS.clusters, this.id);
       await this.#deps.outbox.putSnapshot('cluster', this.id, null);
       return { kind: 'gone' };
     }
-    this.#log.warn('cluster without a document: left as it is');
+    if (!this.#missed) this.#log.warn('cluster without a document: left as it is');
+    this.#missed = true;
     return { kind: 'wait', ms: this.#deps.timings.restMs };
   }
 

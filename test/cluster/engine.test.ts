@@ -101,6 +101,41 @@ describe('create and delete', () => {
     expect(await harness.records.list(COLLECTIONS.clusters)).toEqual([]);
   });
 
+  it('forgets what a restored store brings back of a cluster that holds nothing any more', async () => {
+    const site = new FakeSite(6);
+    await using harness = new EngineHarness(site);
+    await harness.want(document());
+    await harness.phase('Running');
+    await harness.want(document({ intent: DELETE }));
+    await harness.phase('Deleted');
+    // The portal's withdrawal is newer than the backup, or older: its document is in neither.
+    await harness.records.delete(COLLECTIONS.documents, 'cluster/cl-demo');
+    harness.crash();
+    for (
+      let tries = 0;
+      tries < 400 && (await harness.records.list(COLLECTIONS.clusters)).length > 0;
+      tries += 1
+    )
+      await harness.pause(5);
+    expect(await harness.records.list(COLLECTIONS.clusters)).toEqual([]);
+    expect(harness.engine.status('cl-demo')).toBeUndefined();
+  });
+
+  it('keeps the record, and with it the keys, of a cluster whose document is missing', async () => {
+    const site = new FakeSite(6);
+    await using harness = new EngineHarness(site);
+    await harness.want(document());
+    await harness.phase('Running');
+    await harness.records.delete(COLLECTIONS.documents, 'cluster/cl-demo');
+    harness.crash();
+    await harness.pause(200);
+    expect(await harness.records.list(COLLECTIONS.clusters)).toHaveLength(1);
+    expect(site.owned()).toHaveLength(6);
+    await harness.want(document());
+    await harness.phase('Running');
+    expect(site.calls.get('release') ?? 0).toBe(0);
+  });
+
   it('leaves a running cluster alone when its document disappears', async () => {
     const site = new FakeSite(6);
     await using harness = new EngineHarness(site);

@@ -79,9 +79,10 @@ function rejected(signal: AbortSignal): Promise<never> {
   });
 }
 
-function leftBehind(
+/** What the record still holds in MAAS, and why; `failures` by node name, or `endpoint`. */
+export function leftBehind(
   record: ClusterRecord,
-  failures: ReadonlyMap<string, string>,
+  failures: ReadonlyMap<string, string> = new Map(),
 ): ClusterStatus['leftovers'] {
   const machines = record.nodes.flatMap((node) => {
     const id = heldSystemId(node);
