@@ -18,6 +18,8 @@ const FIN_CLOSE = 0x88;
 const FIN_PONG = 0x8a;
 const MASKED = 0x80;
 const MAX_CONTROL_BYTES = 125;
+/** Joined when there are more: a message that drips in byte by byte would cost a hundred times its size. */
+const MAX_PARTS = 64;
 
 export interface MessageHandlers {
   message(data: Buffer): void;
@@ -77,6 +79,7 @@ export class MessageReader {
   }
 
   #hold(part: Buffer): void {
+    if (this.#parts.length === MAX_PARTS) this.#parts = [Buffer.concat(this.#parts, this.#held)];
     this.#parts.push(part);
     this.#held += part.length;
   }

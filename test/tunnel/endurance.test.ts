@@ -1,29 +1,13 @@
 /** What adds up over days, and what the machine around the tunnel runs out of. */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { STREAM, StreamError } from '../../src/tunnel/codes.ts';
 import { collect } from '../support/collect.ts';
+import { liveMemory } from '../support/live-memory.ts';
 import { readAll, startGateway, startPortal } from '../support/tunnel-pair.ts';
 
 const exec = promisify(execFile);
-const tick = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
-
-/** The collector, also where the process was not started with --expose-gc. */
-setFlagsFromString('--expose-gc');
-const collectGarbage: () => void = runInNewContext('gc');
-
-/** Bytes that live: what is held only until the collector or a timer comes is none of it. */
-async function memory(): Promise<number> {
-  for (let n = 0; n < 5; n += 1) {
-    collectGarbage();
-    await tick();
-  }
-  const { heapUsed, external } = process.memoryUsage();
-  return heapUsed + external;
-}
 
 describe('a long life, in short', () => {
   it('75: streams that come and go and reconnects leave no memory behind', { timeout: 60_000 }, async () => {
@@ -46,7 +30,7 @@ describe('a long life, in short', () => {
     const sizes: number[] = [];
     for (let n = 0; n < 4; n += 1) {
       await life();
-      sizes.push(await memory());
+      sizes.push(await liveMemory());
     }
     // 200 leaked streams of 4 KB would be 800 KB a round.
     const slope = ((sizes.at(-1) as number) - (sizes[0] as number)) / 3;
@@ -60,12 +44,12 @@ describe('a long life, in short', () => {
     await using portal = await startPortal();
     await using gateway = startGateway(portal);
     await gateway.connected();
-    const before = await memory();
+    const before = await liveMemory();
     const tunnel = portal.server.roster.tunnel(gateway.id);
     const streams = [];
     for (let n = 0; n < 1000; n += 1) streams.push(await tunnel.open({ target: 'agent' }));
     // both ends and the echo behind them live in this process
-    const each = ((await memory()) - before) / streams.length;
+    const each = ((await liveMemory()) - before) / streams.length;
     expect(each).toBeLessThan(24 * 1024);
     expect(portal.server.roster.get(gateway.id)?.streams).toBe(1000);
     for (const stream of streams) stream.end();

@@ -7,6 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { MAX_MESSAGE_BYTES } from '../../src/tunnel/carrier.ts';
 import { MessageReader } from '../../src/tunnel/message-reader.ts';
 import { framed, MaskedWriter, MAX_HEADER_BYTES } from '../../src/tunnel/message-writer.ts';
+import { liveMemory } from '../support/live-memory.ts';
 
 const BINARY = 0x82;
 const CLOSE = 0x88;
@@ -150,6 +151,19 @@ describe('message reader', () => {
     feed(reader, frame(BINARY, payload, Buffer.from('key!')), [1]);
     expect(heard.messages[0]?.equals(payload)).toBe(true);
   }, 5_000);
+
+  it('holds a message that drips in byte by byte in little more than its size', async () => {
+    const { reader, heard } = listen(true);
+    const payload = randomBytes(MAX_MESSAGE_BYTES);
+    const wire = frame(BINARY, payload, Buffer.from('key!'));
+    const before = await liveMemory();
+    for (let at = 0; at < wire.length - 1; at += 1)
+      reader.read(Buffer.from(Uint8Array.of(wire[at] as number)));
+    const grown = (await liveMemory()) - before;
+    expect(grown).toBeLessThan(2 * wire.length + 1024 * 1024);
+    reader.read(wire.subarray(-1));
+    expect(heard.messages[0]?.equals(payload)).toBe(true);
+  });
 
   it('passes on that no more should come for now', () => {
     const answers = [false, true];
