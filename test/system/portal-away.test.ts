@@ -31,7 +31,7 @@ describe('the portal is away in mid-provisioning', () => {
     });
     const numbers = events.map((event) => event.seq);
     expect(numbers).toEqual([...new Set(numbers)].sort((a, b) => a - b));
-    const local = await site.run('events', ['clusters', 'events', cluster.id, '--limit', '5000']);
+    const local = await site.run('events', ['clusters', 'events', cluster.id, '--limit', '1000']);
     await local.exited;
     expect(local.ready['seq']).toBe(numbers[0]);
     await systemClock.sleep(0);
