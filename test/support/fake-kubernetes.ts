@@ -93,11 +93,11 @@ export class FakeKubernetes {
     }
   }
 
-  /** etcd of the cluster that owns one of these addresses. */
+  /** etcd of the cluster that runs at one of these addresses now: a cluster before it may have had the same. */
   etcd(endpoints: readonly string[]): EtcdClient {
     const hosts = endpoints.map((endpoint) => new URL(endpoint).hostname);
     const api = [...this.apis.values()].find((candidate) =>
-      [...candidate.etcd.values()].some((member) => hosts.includes(member.ip)),
+      [...candidate.members.values()].some((member) => member.control && hosts.includes(member.ip)),
     );
     if (!api) throw new PcgError('KUBE_UNREACHABLE', 'no etcd there');
     const site = this;
