@@ -133,7 +133,15 @@ describeWith(['chromium'], 'the page on day 2', () => {
     };
     await upgrade();
     expect((await wanted(s, 2)).profile.kubernetes.kubernetesVersion).toBe('v1.37.0');
-    await runs(s, { observedGeneration: 2, rollout: plan() });
+    const steps = plan()?.steps ?? [];
+    await runs(s, {
+      observedGeneration: 2,
+      rollout: { plan: 'p1', state: 'preview', steps, error: problem },
+    });
+    await page
+      .getByRole('region', { name: /Approve the change/ })
+      .getByText(problem.fix)
+      .waitFor();
     await page.getByRole('row', { name: /prod-cp-1 replace Kubernetes v1\.36\.1/ }).waitFor();
     await page.getByRole('button', { name: 'Reject' }).click();
     await page.getByText('Rejected; the gateway has not answered yet.').waitFor();
@@ -163,6 +171,8 @@ describeWith(['chromium'], 'the page on day 2', () => {
     await dialog.getByLabel('Patch nodes, one at a time: cron expression').fill('often');
     await dialog.getByLabel("Bucket's address").fill('https://s3.example.test');
     await dialog.getByLabel('Bucket', { exact: true }).fill('backups');
+    await dialog.getByLabel('Workloads with Velero').uncheck();
+    await dialog.getByLabel('Hold a drain for pods without a controller').check();
     await dialog.getByLabel('Access key').fill('AKIA');
     await dialog.getByLabel('Secret key').fill('very-secret');
     await dialog.getByRole('button', { name: 'Save' }).click();
@@ -173,7 +183,8 @@ describeWith(['chromium'], 'the page on day 2', () => {
     const stored = await wanted(s, 2);
     expect(stored.spec.policies).toMatchObject({
       patching: { schedule: '0 4 * * 1' },
-      backups: { target: { bucket: 'backups', sealedCredentials: expect.any(String) } },
+      backups: { workloads: false, target: { bucket: 'backups', sealedCredentials: expect.any(String) } },
+      drain: { unmanagedPods: 'hold', localData: 'evict' },
     });
     expect(JSON.stringify(stored)).not.toContain('very-secret');
     const row = page.locator('[data-policy="cis"]');
@@ -188,11 +199,16 @@ describeWith(['chromium'], 'the page on day 2', () => {
           lastRunAt: new Date().toISOString(),
           summary: { pass: 80, fail: 1, failed: [{ id: '4.2.1', text: 'anonymous requests' }] },
         },
+        { policy: 'restore', state: 'failed', summary: { backup: 'pcg-20260101010000' }, error: problem },
       ],
     });
     await row.getByText('pass 80 · fail 1').waitFor();
     await row.getByText('failed (1)').click();
     await row.getByText('4.2.1: anonymous requests').waitFor();
+    const restore = page.locator('[data-policy="restore"]');
+    await restore.getByText('backup pcg-20260101010000').waitFor();
+    await restore.getByText(problem.message).waitFor();
+    expect(await restore.getByRole('button').count()).toBe(0);
   });
 
   it('says of every node what it waits for, until when, and whether that is usual; and what went wrong, once (X13)', async () => {

@@ -30,7 +30,7 @@ export function PoliciesDialog(props: ChangeProps) {
   const set = <K extends keyof Policies>(key: K, changes: Partial<Policies[K]>) => {
     policies.value = { ...policies.value, [key]: { ...policies.value[key], ...changes } };
   };
-  const { patching, scans, backups, remediation, erase } = policies.value;
+  const { patching, scans, backups, remediation, drain, erase } = policies.value;
   const at = 'spec.policies';
   return (
     <ChangeDialog
@@ -102,6 +102,11 @@ export function PoliciesDialog(props: ChangeProps) {
               checked={backups.etcdSnapshots}
               onChange={(etcdSnapshots) => set('backups', { etcdSnapshots })}
             />
+            <CheckField
+              label="Workloads with Velero, which must be in the profile; needs a bucket"
+              checked={backups.workloads}
+              onChange={(workloads) => set('backups', { workloads })}
+            />
           </div>
           <div class="grid2">
             <TextField
@@ -151,6 +156,17 @@ export function PoliciesDialog(props: ChangeProps) {
               </>
             )}
           </div>
+          <h3>Drains</h3>
+          <div class="stack">
+            {DRAINS.map(([what, label]) => (
+              <CheckField
+                key={what}
+                label={label}
+                checked={drain[what] === 'hold'}
+                onChange={(hold) => set('drain', { [what]: hold ? 'hold' : 'evict' })}
+              />
+            ))}
+          </div>
           <h3>Broken nodes</h3>
           <div class="stack">
             <CheckField
@@ -196,6 +212,11 @@ const SCANS = [
   ['cis', 'CIS benchmark'],
   ['conformance', 'Conformance'],
   ['vulnerabilities', 'Vulnerabilities'],
+] as const;
+
+const DRAINS = [
+  ['unmanagedPods', 'Hold a drain for pods without a controller: a person removes them'],
+  ['localData', 'Hold a drain for pods with data on the node'],
 ] as const;
 
 type Typed = Record<

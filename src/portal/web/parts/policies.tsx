@@ -45,12 +45,13 @@ export function Policies({ cluster, onChange }: { cluster: Cluster; onChange: ()
               return (
                 <tr key={policy} data-policy={policy}>
                   <th scope="row">{label}</th>
-                  <td>{scheduleText(schedule)}</td>
+                  <td>{schedule === undefined ? 'on request' : scheduleText(schedule)}</td>
                   <td>
                     <LastResult result={result} stale={cluster.stale} />
                   </td>
                   <td>{result?.nextRunAt ? <When at={result.nextRunAt} /> : '–'}</td>
-                  {may ? (
+                  {may && schedule === undefined ? <td /> : null}
+                  {may && schedule !== undefined ? (
                     <td>
                       <button
                         type="button"
@@ -136,7 +137,8 @@ function textOf(item: unknown): string {
     : JSON.stringify(item).replace(/^"|"$/g, '');
 }
 
-function kinds({ spec }: Cluster): { policy: string; label: string; schedule: string }[] {
+/** Without a schedule: what is only done on request, and shown when it was. */
+function kinds({ spec, status }: Cluster): { policy: string; label: string; schedule?: string }[] {
   const { patching, scans, backups } = spec.policies;
   return [
     { policy: 'patching', label: 'OS patching', schedule: patching.schedule },
@@ -149,5 +151,8 @@ function kinds({ spec }: Cluster): { policy: string; label: string; schedule: st
       label: 'Snapshot of etcd',
       schedule: backups.etcdSnapshots ? backups.schedule : 'never',
     },
+    ...(status?.policies.some(({ policy }) => policy === 'restore')
+      ? [{ policy: 'restore', label: 'Restore' }]
+      : []),
   ];
 }

@@ -38,12 +38,7 @@ export function Rollout({ cluster }: { cluster: Cluster }) {
         </h2>
         <Badge {...WORDS[rollout.state]} />
       </div>
-      {rollout.state === 'blocked' ? (
-        <p class="fix">
-          Expand first needs a spare machine, and none fits now. Add one to the pool, or change the pool to
-          Contract first: then a node is removed before its successor starts.
-        </p>
-      ) : null}
+      {rollout.error ? <ProblemBox problem={rollout.error} /> : null}
       <div class="scroll steps-scroll">
         <table>
           <thead>
