@@ -5,6 +5,7 @@
 import type { Clock } from '../../src/base/clock.ts';
 import { DEFAULT_TIMINGS } from '../../src/cluster/timings.ts';
 import type { ClusterDocument, ClusterStatus } from '../../src/contract/cluster.ts';
+import { faultCatalogue } from '../../src/simulator/maas/faults.ts';
 import { type Random, seededRandom } from '../../src/simulator/random.ts';
 import { defaultScenario } from '../../src/simulator/scenario.ts';
 import { document as wanted } from './engine.ts';
@@ -14,8 +15,8 @@ import { SimulatedSite } from './simulated-site.ts';
 
 const CLUSTERS = 5;
 const MACHINES = 36;
-/** Every so many seeds the machines run the simulated Kubernetes; in between one in memory, which costs a tenth. */
-const FULL_EVERY = 20;
+/** Every so many seeds the machines run the simulated Kubernetes; in between one in memory, which costs half. */
+const FULL_EVERY = 8;
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
 /** No cluster takes longer to run, to fail with a cause or to be gone. */
@@ -42,15 +43,20 @@ const FAULTS: readonly (readonly [name: string, most: number])[] = [
   ['double-allocation', 0.05],
   ['slow-bmc=20', 0.1],
 ];
-/** On the way of an allocation alone: MAAS's own retries take up to 90 s. */
-const LATE: readonly (readonly [name: string, most: number])[] = [
-  [`lands-late=${90 * SECOND}`, 0.3],
-  [`lands-late=${10 * SECOND}`, 0.3],
+/** On the way of one kind of request alone. */
+const AIMED: readonly (readonly [name: string, most: number, op: string])[] = [
+  // MAAS's own retries take up to 90 s.
+  [`lands-late=${90 * SECOND}`, 0.3, 'allocate'],
+  [`lands-late=${10 * SECOND}`, 0.3, 'allocate'],
+  [`lands-late=${10 * SECOND}`, 0.3, 'release'],
+  ['http-504-after-success', 0.3, 'release'],
+  ['http-409-retry-after', 0.3, 'release'],
 ];
 /** So many times, then no more: each costs a deadline. */
 const RARE: readonly string[] = [
   'deploy-stuck',
   'release-stuck',
+  'erase-failed',
   'machine-dies=30',
   'init-fails',
   'compose-vm',
@@ -62,7 +68,9 @@ function faultsOf(random: Random): string[] {
   const strength = (most: number) => Math.max(0.005, random.next() * most).toFixed(3);
   return [
     ...FAULTS.filter(() => random.next() < 0.6).map(([name, most]) => `${name}:${strength(most)}`),
-    ...LATE.filter(() => random.next() < 0.3).map(([name, most]) => `${name}:${strength(most)}@op=allocate`),
+    ...AIMED.filter(() => random.next() < 0.3).map(
+      ([name, most, op]) => `${name}:${strength(most)}@op=${op}`,
+    ),
     ...RARE.filter(() => random.next() < 0.3).map((name) => `${name}:${1 + random.int(2)}`),
   ];
 }
@@ -77,6 +85,7 @@ function clusterOf(index: number, random: Random): ClusterDocument {
           { role: 'control-plane', name: 'cp', size: random.pick([1, 1, 1, 1, 3]), placement },
           { role: 'worker', name: 'workers', size: random.pick([0, 1, 1, 2]), placement },
         ],
+        policies: { erase: { mode: random.pick(['none', 'none', 'quick', 'secure', 'full']) } },
       }),
       name: `demo-${index}`,
     },
@@ -131,6 +140,8 @@ export interface Verdict {
   readonly twins: readonly string[];
   /** Somebody else's machines that are not as they were. */
   readonly touched: readonly string[];
+  /** Ran out of replacements although fewer faults struck machines than that takes: the run proves nothing. */
+  readonly exhausted: readonly string[];
 }
 
 export const CLEAN: Verdict = {
@@ -141,17 +152,24 @@ export const CLEAN: Verdict = {
   doublyAllocated: [],
   twins: [],
   touched: [],
+  exhausted: [],
 };
 
 export interface FaultRun {
+  /** On the whole simulated Kubernetes. */
+  readonly full: boolean;
   readonly faults: readonly string[];
+  /** `Running`, `aborted` or `Failed CODE: message`, one for each cluster that ended. */
   readonly ends: readonly string[];
+  /** Enough faults struck machines to use up the replacements of a cluster. */
+  readonly exhausting: boolean;
   readonly verdict: Verdict;
 }
 
 export async function faultRun(seed: number): Promise<FaultRun> {
   const random = seededRandom(seed, 'fault run');
   const faults = faultsOf(random);
+  const full = seed % FULL_EVERY === 0;
   using clock = new LeapingClock();
   await using site = await SimulatedSite.start({
     speed: 1,
@@ -162,7 +180,7 @@ export async function faultRun(seed: number): Promise<FaultRun> {
     version: random.pick(['3.5', '3.5', '3.3', '3.6', '3.7']),
     timings: { claimSettleMs: DEFAULT_TIMINGS.claimSettleMs, ...LOOKS },
     observeMs: MINUTE,
-    light: seed % FULL_EVERY !== 0,
+    light: !full,
   });
   const before = foreigners(site);
   const lives = Array.from({ length: CLUSTERS }, (_, index) =>
@@ -181,10 +199,21 @@ export async function faultRun(seed: number): Promise<FaultRun> {
   const ends = ended.flatMap((end) => (end.status === 'fulfilled' ? end.value : []));
   const unsettled = ended.flatMap((end) => (end.status === 'rejected' ? String(end.reason) : []));
   return {
+    full,
     faults,
     ends,
+    exhausting: isExhausting(site),
     verdict: judge(site, before, ends, unsettled),
   };
+}
+
+/** A cluster gives up when one machine more has failed than it may replace. */
+function isExhausting(site: SimulatedSite): boolean {
+  const onTheWay = faultCatalogue().flatMap(({ where, name }) => (where === 'request' ? name : []));
+  const struck = site.simulator.faults
+    .rules()
+    .reduce((sum, { name, struck: times }) => sum + (onTheWay.includes(name) ? 0 : times), 0);
+  return struck > clusterSpec().policies.remediation.maxReplacements;
 }
 
 function judge(
@@ -211,5 +240,6 @@ function judge(
       machines.size > 1 ? `${name}: ${[...machines].join(' ')}` : [],
     ),
     touched: foreigners(site).filter((machine) => !before.includes(machine)),
+    exhausted: isExhausting(site) ? [] : ends.filter((end) => end.includes('TOO_MANY_FAILED_MACHINES')),
   };
 }
