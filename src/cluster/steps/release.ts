@@ -27,6 +27,8 @@ export async function release(
   const owned = await verifyOwnership(context.maas, claim.systemId, claim.stamp, signal);
   if (owned.kind === 'not-ours') return await letGo(node, context);
   context.saw(owned.machine);
+  if (isEraseStuck(owned.machine, claim, context))
+    return await abortErase(owned.machine, claim, context, signal);
   if (UNDER_WAY.has(owned.machine.status)) return waiting(owned.machine, claim, context);
   return await call(node, claim, owned.machine, context, signal);
 }
@@ -85,11 +87,37 @@ async function call(
   }
 }
 
-function waiting(machine: Machine, claim: Held, context: StepContext): StepOutcome {
-  const { timings, clock } = context;
+function isEraseStuck(machine: Machine, claim: Held, { timings, clock }: StepContext): boolean {
+  return machine.status === 'disk_erasing' && clock.now() - claim.since > timings.eraseDeadlineMs;
+}
+
+/** MAAS calls the erase failed then; the next look releases the machine without erasing it again. */
+async function abortErase(
+  machine: Machine,
+  claim: Held,
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<StepOutcome> {
+  await context.maas.machines.abort(
+    claim.systemId,
+    `pcg: erasing the disks of ${claim.stamp.node} did not end`,
+    signal,
+  );
+  await context.event({
+    severity: 'warning',
+    reason: 'EraseGivenUp',
+    message: `erasing the disks of ${machine.hostname} did not end and was aborted; they may still hold data`,
+    node: claim.stamp.node,
+    machine: claim.systemId,
+    task: 'release',
+  });
+  return { kind: 'later', waitingFor: 'MAAS to abort the erase' };
+}
+
+function waiting(machine: Machine, claim: Held, { timings, clock }: StepContext): StepOutcome {
   const erasing = machine.status === 'disk_erasing';
-  const deadline = erasing ? timings.eraseDeadlineMs : timings.releaseDeadlineMs;
-  if (clock.now() - claim.since > deadline || FAILED.has(machine.status))
+  const late = !erasing && clock.now() - claim.since > timings.releaseDeadlineMs;
+  if (late || FAILED.has(machine.status))
     throw new PcgError('RELEASE_TIMEOUT', `${claim.hostname} is still ${machine.statusName}`, {
       retryable: true,
     });
