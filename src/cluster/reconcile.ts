@@ -221,19 +221,21 @@ export class ClusterRun {
       ...(queue === undefined ? {} : { queue }),
     });
 
-    const resting = this.#record?.stage.kind === 'running' && steps.length === 0 && this.#flights.size === 0;
+    const now = clock.monotonic();
+    // Backups that wait for a Velero that somebody has to add move nothing: only their next attempt matters.
+    const idle = steps.every((step) => step.kind === 'set-up-backups' && !this.#mayStart(step, look));
+    const resting = this.#record?.stage.kind === 'running' && idle && this.#flights.size === 0;
     account.observer.active(this.id, !resting && this.#record?.stage.kind !== 'deleted');
     if (this.#record?.stage.kind === 'deleted') {
       account.observer.untrack(this.id);
       return { kind: 'wait', ms: Math.min(timings.restMs, unsaidMs) };
     }
-    const now = clock.monotonic();
     // A rest that is over waits for no clock: its step starts when something rings, or is never planned again.
     const rests = [...this.#rests.values()].map((rest) => rest.until - now).filter((left) => left > 0);
-    const soonest = Math.min(...rests, timings.activeMs);
+    const soonest = Math.min(...rests, resting ? timings.restMs : timings.activeMs);
     return {
       kind: 'wait',
-      ms: Math.min(unsaidMs, resting ? timings.restMs : Math.max(0, Math.min(soonest, this.#probeMs()))),
+      ms: Math.min(unsaidMs, resting ? soonest : Math.max(0, Math.min(soonest, this.#probeMs()))),
     };
   }
 

@@ -1,4 +1,5 @@
 /** The life of a cluster on a fake site: create, delete, abort, crashes, failures. */
+import { PoliciesSchema } from '../../src/contract/policies.ts';
 import { describe, expect, it, vi } from 'vitest';
 import { COLLECTIONS } from '../../src/store/records.ts';
 import { document, EngineHarness } from '../support/engine.ts';
@@ -82,6 +83,26 @@ describe('create and delete', () => {
     await harness.want(document({ spec, intent: DELETE }));
     await harness.phase('Deleted');
     expectNothingLeft(site);
+  });
+
+  it('rests while it waits for a Velero that is missing', async () => {
+    const site = new FakeSite(6);
+    await using harness = new EngineHarness(site, { blockedRetryMs: 60_000, restMs: 300 });
+    let turns = 0;
+    const read = harness.records.get.bind(harness.records);
+    vi.spyOn(harness.records, 'get').mockImplementation((collection, key) => {
+      if (key === 'cluster/cl-demo') turns += collection === COLLECTIONS.documents ? 1 : 0;
+      return read(collection, key);
+    });
+    const backups = { target: { url: 'https://s3.example.test', bucket: 'backups' } };
+    await harness.want(document({ spec: { ...clusterSpec(), policies: PoliciesSchema.parse({ backups }) } }));
+    await harness.until('said', ({ policies }) =>
+      policies.some(({ policy, error }) => policy === 'backup' && error?.code === 'ADDON_NOT_READY'),
+    );
+    await harness.pause(300);
+    turns = 0;
+    await harness.pause(900);
+    expect(turns).toBeLessThan(15);
   });
 
   it('forgets a deleted cluster when the portal withdraws its document', async () => {
