@@ -233,7 +233,7 @@ async function finish(
       timeoutMs: flags.timeout * 60_000,
       generation: cluster.generation,
     };
-    last = await watchCluster(watch, until);
+    last = (await watchCluster(watch, until)).cluster;
   }
   const phase =
     last.deletedAt !== undefined

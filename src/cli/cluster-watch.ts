@@ -17,13 +17,21 @@ export interface ClusterWatch {
   readonly timeoutMs: number;
   /** The change that is waited for: an older report of the gateway, or an unfinished rollout, does not count. */
   readonly generation?: number;
+  /** Position in the stream of events behind which to begin; 0 or absent: with the first. */
+  readonly after?: number;
 }
 
-export async function watchCluster(watch: ClusterWatch, until: 'Running' | 'Deleted'): Promise<Cluster> {
+/** The cluster as it was at the end, and the position of the last event that was shown. */
+export interface Watched {
+  readonly cluster: Cluster;
+  readonly next: number;
+}
+
+export async function watchCluster(watch: ClusterWatch, until: 'Running' | 'Deleted'): Promise<Watched> {
   const { client, context, clusterId } = watch;
   const deadline = context.clock.monotonic() + watch.timeoutMs;
   const shown = new Map<string, string>();
-  let after: string | number = 0;
+  let after = watch.after ?? 0;
   for (;;) {
     const path = `/api/v1/clusters/${clusterId}`;
     const cluster = ClusterSchema.parse(await client.call('GET', path, undefined, context.signal));
@@ -32,16 +40,16 @@ export async function watchCluster(watch: ClusterWatch, until: 'Running' | 'Dele
       `${path}/events?after=${after}&limit=500`,
       undefined,
       context.signal,
-    )) as { events: unknown[]; next: string | number };
+    )) as { events: unknown[]; next: number };
     for (const event of page.events.map((raw) => EventSchema.parse(raw))) {
       printEvent(context, event);
     }
     after = page.next;
     show(context, cluster, shown);
     const answered = (cluster.status?.observedGeneration ?? 0) >= (watch.generation ?? 0);
-    if (until === 'Deleted' && cluster.deletedAt !== undefined) return cluster;
+    if (until === 'Deleted' && cluster.deletedAt !== undefined) return { cluster, next: after };
     if (cluster.status?.phase === until && answered && !(watch.generation && cluster.status.rollout))
-      return cluster;
+      return { cluster, next: after };
     const { error } = cluster.status ?? {};
     if (cluster.status?.phase === 'Failed' && error && answered) {
       throw new PcgError(error.code, error.message, {

@@ -160,7 +160,7 @@ async function playDemo(
     clusterId: cluster.id,
     timeoutMs: PROVISION_TIMEOUT_MS,
   } satisfies ClusterWatch;
-  await watchCluster(watch, 'Running');
+  const { next } = await watchCluster(watch, 'Running');
   const durationMs = Math.round(context.clock.monotonic() - provisioningStarted);
 
   announce(
@@ -179,7 +179,7 @@ async function playDemo(
       { confirm: cluster.spec.name },
       context.signal,
     );
-    await watchCluster(watch, 'Deleted');
+    await watchCluster({ ...watch, after: next }, 'Deleted');
     const ledger = await readLedger(maasUrl, context.signal);
     const lost = [ledger.leaked, ledger.leakedAddresses, ledger.doublyAllocated, ledger.sharedAgentNames];
     if (lost.some((list) => list.length > 0)) {

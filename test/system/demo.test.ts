@@ -59,6 +59,9 @@ describe('pcg demo', () => {
         maasRequests: expect.any(Number),
         agentRestarts: 0,
       });
+      const numbers = lines.filter(({ event }) => event === 'event').map(({ seq }) => seq);
+      expect(numbers.length).toBeGreaterThan(10);
+      expect(new Set(numbers).size).toBe(numbers.length);
       const reasons = lines.filter(({ event }) => event === 'event').map(({ reason }) => reason);
       expect(reasons).toEqual(
         expect.arrayContaining([
