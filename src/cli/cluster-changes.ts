@@ -5,7 +5,7 @@ import { PcgError } from '../base/errors.ts';
 import { type Cluster, ClusterSchema, type ClusterSpec } from '../contract/cluster.ts';
 import { findCluster } from './cluster-source.ts';
 import { changeSpec, cloudAccountId, explain, profileId, readSpec } from './cluster-spec.ts';
-import { type ClusterWatch, watchCluster } from './cluster-watch.ts';
+import { type ClusterWatch, eventsEnd, watchCluster } from './cluster-watch.ts';
 import type { CliContext } from './context.ts';
 import { integerOption } from './options.ts';
 import { mustOpenPortal, type PortalFlags, withPortal } from './portal-access.ts';
@@ -34,8 +34,9 @@ export function clusterChanges(clusters: Command, context: CliContext): void {
         const rest = given.slice(0, -2) as unknown as A;
         await using client = mustOpenPortal(context, flags);
         const before = await findCluster(context, client, wanted);
-        const after = await act(client, before, flags, ...rest);
-        await finish(context, client, after, flags, until);
+        const end = flags.wait ? await eventsEnd(context, client, before.id) : 0;
+        const changed = await act(client, before, flags, ...rest);
+        await finish(context, client, changed, flags, until, end);
       },
     );
   const post = async (client: PortalClient, cluster: Cluster, verb: string, body: unknown) =>
@@ -65,7 +66,7 @@ export function clusterChanges(clusters: Command, context: CliContext): void {
           { 'idempotency-key': randomUUID() },
         ),
       );
-      await finish(context, client, created, flags, 'Running');
+      await finish(context, client, created, flags, 'Running', 0);
     },
   );
 
@@ -221,6 +222,7 @@ async function finish(
   cluster: Cluster,
   flags: Flags,
   until: 'Running' | 'Deleted',
+  after: number,
 ): Promise<void> {
   const waits =
     cluster.status?.rollout?.state === 'preview' && cluster.generation === cluster.status.observedGeneration;
@@ -232,6 +234,7 @@ async function finish(
       clusterId: cluster.id,
       timeoutMs: flags.timeout * 60_000,
       generation: cluster.generation,
+      after,
     };
     last = (await watchCluster(watch, until)).cluster;
   }

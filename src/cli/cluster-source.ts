@@ -31,7 +31,8 @@ export interface ClusterSource extends AsyncDisposable {
   kubeconfig(nameOrId: string): Promise<string>;
   events(
     nameOrId: string | undefined,
-    after: number,
+    /** Undefined: the newest ones. */
+    after: number | undefined,
     limit: number,
   ): Promise<z.infer<typeof PortalEventsSchema>>;
 }
@@ -64,6 +65,19 @@ function asGiven(answer: unknown): Cluster {
   return { ...ClusterSchema.parse(answer), spec: (answer as Cluster).spec };
 }
 
+/** Events of a cluster with their end, oldest first: those after a position, or the newest ones. */
+export async function readEvents(
+  context: CliContext,
+  client: PortalClient,
+  id: string,
+  after: number | undefined,
+  limit: number,
+): Promise<z.infer<typeof PortalEventsSchema>> {
+  const since = after === undefined ? '' : `after=${after}&`;
+  const path = `/api/v1/clusters/${id}/events?${since}limit=${limit}`;
+  return PortalEventsSchema.parse(await client.call('GET', path, undefined, context.signal));
+}
+
 async function listClusters(context: CliContext, client: PortalClient): Promise<Cluster[]> {
   const answer = await client.call('GET', '/api/v1/clusters', undefined, context.signal);
   return z.object({ items: z.array(ClusterSchema) }).parse(answer).items;
@@ -87,8 +101,7 @@ function portalSource(context: CliContext, client: PortalClient): ClusterSource 
           fix: 'Name the cluster.',
         });
       const { id } = await findCluster(context, client, wanted);
-      const path = `/api/v1/clusters/${id}/events?after=${after}&limit=${limit}`;
-      return PortalEventsSchema.parse(await client.call('GET', path, undefined, signal));
+      return await readEvents(context, client, id, after, limit);
     },
     [Symbol.asyncDispose]: () => client[Symbol.asyncDispose](),
   };
@@ -122,11 +135,11 @@ function agentSource(context: CliContext, flags: SocketFlags): ClusterSource {
     async events(cluster, after, limit) {
       const query = new URLSearchParams({
         limit: String(limit),
-        after: String(after),
+        ...(after === undefined ? {} : { after: String(after) }),
         ...(cluster === undefined ? {} : { cluster }),
       });
       const events = z.array(EventSchema).parse(await ask(`/v1/events?${query}`));
-      return { events, next: Math.max(after, ...events.map(({ seq }) => seq)) };
+      return { events, next: Math.max(after ?? 0, ...events.map(({ seq }) => seq)) };
     },
     [Symbol.asyncDispose]: async () => {},
   };

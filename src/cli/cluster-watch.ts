@@ -4,11 +4,13 @@
  */
 import { PcgError } from '../base/errors.ts';
 import { type Cluster, ClusterSchema } from '../contract/cluster.ts';
-import { type Event, EventSchema } from '../contract/events.ts';
+import type { Event } from '../contract/events.ts';
+import { readEvents } from './cluster-source.ts';
 import type { CliContext } from './context.ts';
 import type { PortalClient } from './portal-client.ts';
 
 const POLL_MS = 150;
+const EVENTS_PER_POLL = 500;
 
 export interface ClusterWatch {
   readonly client: PortalClient;
@@ -17,39 +19,37 @@ export interface ClusterWatch {
   readonly timeoutMs: number;
   /** The change that is waited for: an older report of the gateway, or an unfinished rollout, does not count. */
   readonly generation?: number;
-  /** Position in the stream of events behind which to begin; 0 or absent: with the first. */
-  readonly after?: number;
+  /** Position in the cluster's events: what happened before it is not shown. */
+  readonly after: number;
 }
 
-/** The cluster as it was at the end, and the position of the last event that was shown. */
 export interface Watched {
   readonly cluster: Cluster;
-  readonly next: number;
+  /** Where the events of the next watch begin. */
+  readonly after: number;
+}
+
+/** Position of the cluster's newest event, for a watch of what comes next. */
+export async function eventsEnd(context: CliContext, client: PortalClient, clusterId: string) {
+  return (await readEvents(context, client, clusterId, undefined, 1)).next;
 }
 
 export async function watchCluster(watch: ClusterWatch, until: 'Running' | 'Deleted'): Promise<Watched> {
   const { client, context, clusterId } = watch;
   const deadline = context.clock.monotonic() + watch.timeoutMs;
   const shown = new Map<string, string>();
-  let after = watch.after ?? 0;
+  let { after } = watch;
   for (;;) {
     const path = `/api/v1/clusters/${clusterId}`;
     const cluster = ClusterSchema.parse(await client.call('GET', path, undefined, context.signal));
-    const page = (await client.call(
-      'GET',
-      `${path}/events?after=${after}&limit=500`,
-      undefined,
-      context.signal,
-    )) as { events: unknown[]; next: number };
-    for (const event of page.events.map((raw) => EventSchema.parse(raw))) {
-      printEvent(context, event);
-    }
+    const page = await readEvents(context, client, clusterId, after, EVENTS_PER_POLL);
+    for (const event of page.events) printEvent(context, event);
     after = page.next;
     show(context, cluster, shown);
     const answered = (cluster.status?.observedGeneration ?? 0) >= (watch.generation ?? 0);
-    if (until === 'Deleted' && cluster.deletedAt !== undefined) return { cluster, next: after };
+    if (until === 'Deleted' && cluster.deletedAt !== undefined) return { cluster, after };
     if (cluster.status?.phase === until && answered && !(watch.generation && cluster.status.rollout))
-      return { cluster, next: after };
+      return { cluster, after };
     const { error } = cluster.status ?? {};
     if (cluster.status?.phase === 'Failed' && error && answered) {
       throw new PcgError(error.code, error.message, {

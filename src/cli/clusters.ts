@@ -68,10 +68,10 @@ export function clustersCommand(program: Command, context: CliContext): void {
       .command('events [cluster]')
       .description('Print events, oldest first.')
       .option('-f, --follow', 'keep printing new ones')
-      .option('--limit <n>', 'how many old ones', integerOption(1, EVENTS_MAX), 100),
+      .option('--limit <n>', 'how many of the newest', integerOption(1, EVENTS_MAX), 100),
   ).action(async (wanted: string | undefined, flags: SourceFlags & { follow?: boolean; limit: number }) => {
     await using source = clusterSource(context, flags);
-    let after = 0;
+    let after: number | undefined;
     for (let limit = flags.limit; ; limit = EVENTS_MAX) {
       const page = await source.events(wanted, after, limit);
       after = page.next;

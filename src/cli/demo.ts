@@ -159,8 +159,9 @@ async function playDemo(
     context,
     clusterId: cluster.id,
     timeoutMs: PROVISION_TIMEOUT_MS,
+    after: 0,
   } satisfies ClusterWatch;
-  const { next } = await watchCluster(watch, 'Running');
+  const { after } = await watchCluster(watch, 'Running');
   const durationMs = Math.round(context.clock.monotonic() - provisioningStarted);
 
   announce(
@@ -179,7 +180,7 @@ async function playDemo(
       { confirm: cluster.spec.name },
       context.signal,
     );
-    await watchCluster({ ...watch, after: next }, 'Deleted');
+    await watchCluster({ ...watch, after }, 'Deleted');
     const ledger = await readLedger(maasUrl, context.signal);
     const lost = [ledger.leaked, ledger.leakedAddresses, ledger.doublyAllocated, ledger.sharedAgentNames];
     if (lost.some((list) => list.length > 0)) {

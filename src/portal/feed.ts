@@ -34,19 +34,21 @@ const POLL_MS = 5_000;
 /** Changed objects remembered for one browser; beyond it the browser is told to read everything again. */
 const DIRTY_MAX = 2_000;
 
-/** Events of the feed after `after`, oldest first. */
+/** Events of the feed, oldest first: the first ones after `after`, or without it the newest. */
 export async function readEvents(
   portal: Portal,
-  filter: { cluster?: string | undefined; after: number; limit: number },
+  filter: { cluster?: string | undefined; after: number | undefined; limit: number },
 ): Promise<FeedEvent[]> {
+  const { cluster, after } = filter;
   let query = portal.db
     .selectFrom('events')
     .select(['feed_id', 'gateway_id', 'body'])
-    .where('feed_id', '>', filter.after)
-    .orderBy('feed_id', 'asc')
+    .orderBy('feed_id', after === undefined ? 'desc' : 'asc')
     .limit(filter.limit);
-  if (filter.cluster !== undefined) query = query.where('cluster_id', '=', filter.cluster);
+  if (after !== undefined) query = query.where('feed_id', '>', after);
+  if (cluster !== undefined) query = query.where('cluster_id', '=', cluster);
   const rows = await query.execute();
+  if (after === undefined) rows.reverse();
   return rows.map((row) => ({
     ...EventSchema.parse(JSON.parse(row.body)),
     id: row.feed_id,

@@ -210,6 +210,9 @@ describe('pcg clusters', () => {
     await report(s, body.id, { phase: 'Running', observedGeneration: 1 });
     s.gateway.emit({ cluster: body.id, reason: 'ClusterRunning', message: 'prod is Running' });
     await eventually(async () => (await s.run('events', 'prod')).out.includes('prod is Running'));
+    s.gateway.emit({ cluster: body.id, reason: 'NodeReady', message: 'prod-w-1 is Ready' });
+    await eventually(async () => (await s.run('events', 'prod')).out.includes('prod-w-1 is Ready'));
+    expect((await s.run('events', 'prod', '--limit', '1')).out).not.toContain('prod is Running');
     expect((await s.run('kubeconfig', 'prod')).out).toContain(`/k8s/clusters/${body.id}`);
     expect((await s.run('spec', 'prod')).out).toContain('name: prod');
     expect(await s.run('abort', 'prod', '--yes')).toMatchObject({ code: 9 });
@@ -221,6 +224,8 @@ describe('pcg clusters', () => {
     expect(await s.run('force-delete', 'prod', '--confirm', 'prod')).toMatchObject({ code: 9 });
     const deleting = s.run('delete', 'prod', '--confirm', 'prod', '--wait');
     await s.gateway.document('cluster', body.id, 2);
+    s.gateway.emit({ cluster: body.id, reason: 'MachineReleased', message: 'calm-gecko was given back' });
+    await eventually(async () => (await s.run('events', 'prod')).out.includes('calm-gecko'));
     s.gateway.report('cluster', body.id, {
       phase: 'Deleted',
       observedGeneration: 2,
@@ -232,7 +237,10 @@ describe('pcg clusters', () => {
       policies: [],
       leftovers: [],
     });
-    expect(await deleting).toMatchObject({ code: 0, out: expect.stringContaining('Deleted') });
+    const deleted = await deleting;
+    expect(deleted).toMatchObject({ code: 0, out: expect.stringContaining('Deleted') });
+    expect(deleted.err).toContain('calm-gecko was given back');
+    expect(deleted.err).not.toContain('prod is Running');
   });
 
   it('ends with 4 without a good token, 6 without a portal, 2 when none is named', async () => {

@@ -56,10 +56,13 @@ describeWith(['postgres'], 'on PostgreSQL', () => {
       const { body } = await again.call('GET', `/api/v1/clusters/${id}/events?limit=1000`);
       return body.events.length === 25;
     });
-    const first10 = (await again.call('GET', `/api/v1/clusters/${id}/events?limit=10`)).body;
+    const first10 = (await again.call('GET', `/api/v1/clusters/${id}/events?after=0&limit=10`)).body;
     const rest = (await again.call('GET', `/api/v1/clusters/${id}/events?after=${first10.next}`)).body;
     const seqs = [...first10.events, ...rest.events].map(({ seq }: { seq: number }) => seq);
     expect(seqs).toEqual(Array.from({ length: 25 }, (_, n) => n + 1));
+    const newest = (await again.call('GET', `/api/v1/clusters/${id}/events?limit=3`)).body;
+    expect(newest.events.map(({ seq }: { seq: number }) => seq)).toEqual([23, 24, 25]);
+    expect(newest.next).toBe(rest.next);
   });
 
   it('two portals with one store agree on one identity and one administrator', async () => {

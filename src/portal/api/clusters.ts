@@ -32,7 +32,12 @@ const DeletedQuery = z.object({
     .optional(),
 });
 const EventsQuery = z.object({
-  after: z.coerce.number().int().min(0).default(0),
+  after: z.coerce
+    .number()
+    .int()
+    .min(0)
+    .optional()
+    .describe('Position to go on from, 0 = the beginning. Without it: the newest events.'),
   limit: z.coerce.number().int().min(1).max(EVENTS_MAX).default(200),
 });
 export const FeedEventSchema = EventSchema.extend({
@@ -189,7 +194,7 @@ export function clusterRoutes(app: App, portal: Portal): void {
       const { after, limit } = request.query;
       const row = await clusterRow(portal, request.params.id);
       const events = await readEvents(portal, { cluster: row.id, after, limit });
-      return { events, next: events.at(-1)?.id ?? after };
+      return { events, next: events.at(-1)?.id ?? after ?? 0 };
     },
   );
 
