@@ -17,11 +17,3 @@ export function supportOf(version: { major: number; minor: number }): 'supported
   if (order(version) < order(OLDEST_SUPPORTED)) return 'too-old';
   return order(version) > order(NEWEST_KNOWN) ? 'newer' : 'supported';
 }
-
-/**
- * Whether deploy waits for the BMC inside the request (3.3-3.5 do, for seconds to minutes; 3.6 and later
- * answer at once and fail afterwards). Release and power always wait.
- */
-export function deployBlocks(version: { major: number; minor: number }): boolean {
-  return version.major === 3 && version.minor <= 5;
-}
