@@ -19,8 +19,8 @@ const MACHINES = 36;
 const FULL_EVERY = 8;
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
-/** No cluster takes longer to run, to fail with a cause or to be gone. */
-const END_WITHIN_MS = 24 * 60 * MINUTE;
+/** No cluster takes longer to run, to fail with a cause or to be gone: an erase may take its deadline, the longest. */
+const END_WITHIN_MS = DEFAULT_TIMINGS.eraseDeadlineMs + 6 * 60 * MINUTE;
 /** All times are the product's own; only looks are rarer, since each costs more than the waiting that it saves. */
 const LOOKS = { activeMs: MINUTE, kubeProbeMs: MINUTE, kubeBootProbeMs: 20 * SECOND } as const;
 
@@ -57,6 +57,7 @@ const RARE: readonly string[] = [
   'deploy-stuck',
   'release-stuck',
   'erase-failed',
+  'erase-stuck',
   'machine-dies=30',
   'init-fails',
   'compose-vm',
