@@ -1,4 +1,8 @@
-/** Header lists as they travel (name, value, name, value, ...), and what of them may pass a proxy. */
+/**
+ * Heads as they travel (headers as lists: name, value, name, value, ...), and what of them may pass a proxy.
+ */
+import type http from 'node:http';
+import { PcgError } from '../base/errors.ts';
 
 export type RawHeaders = readonly string[];
 
@@ -44,4 +48,35 @@ export function formatHead(startLine: string, raw: RawHeaders): string {
   let text = `${startLine}\r\n`;
   for (const [name, value] of pairs(raw)) text += `${name}: ${value}\r\n`;
   return `${text}\r\n`;
+}
+
+/** How the target learns where the body ends: as our own parser saw it. */
+export function bodyOf(request: http.IncomingMessage): { hasBody: boolean; framing: readonly string[] } {
+  const { 'transfer-encoding': coding, 'content-length': length } = request.headers;
+  if (coding === undefined)
+    return {
+      hasBody: Number(length ?? 0) > 0,
+      framing: length === undefined ? [] : ['Content-Length', length],
+    };
+  // our parser undoes `chunked` alone: the target would take what is left for something else
+  if (coding.trim().toLowerCase() !== 'chunked')
+    throw new PcgError('INVALID_INPUT', 'the body has a transfer coding that does not pass', {
+      field: 'transfer-encoding',
+      fix: 'Send the body with "Transfer-Encoding: chunked" or a Content-Length.',
+    });
+  return { hasBody: true, framing: ['Transfer-Encoding', 'chunked'] };
+}
+
+/** Node reads status lines that it does not write. */
+export function isAnswer({ statusCode = 0 }: http.IncomingMessage): boolean {
+  return statusCode >= 200;
+}
+
+export function notAnAnswer({ statusCode }: http.IncomingMessage): PcgError {
+  return new PcgError('TEMPORARY', `the target answered with status ${statusCode}, which is none`);
+}
+
+/** Without characters that a status line must not hold. */
+export function reasonOf({ statusMessage = '' }: http.IncomingMessage): string {
+  return statusMessage.replace(/[^\t\x20-\x7e\x80-\xff]/g, '');
 }

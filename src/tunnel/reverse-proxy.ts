@@ -2,14 +2,25 @@
  * A reverse proxy for targets behind the gateway: MAAS and Kubernetes API servers. Requests and answers pass as they
  * come, with trailers, 100-continue, aborts and back-pressure; an upgrade (WebSocket, SPDY) becomes two pipes of
  * opaque bytes. What only the gateway may say to the target (credentials, impersonation) is dropped from the client's
- * head and set anew. Nothing is repeated, except a body-less read whose kept-alive connection had died meanwhile.
+ * head and set anew, and so is what says where a request ends: connections to a target are shared, and whatever the
+ * target took for a second request would run with the gateway's own rights.
+ * Nothing is repeated, except a body-less read whose kept-alive connection had died meanwhile.
  */
 import http from 'node:http';
 import type { Duplex } from 'node:stream';
 import { describeError, PcgError, toProblem } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { ERROR_CODES } from '../contract/errors.ts';
-import { endToEnd, flatten, formatHead, type RawHeaders } from './headers.ts';
+import {
+  bodyOf,
+  endToEnd,
+  flatten,
+  formatHead,
+  isAnswer,
+  notAnAnswer,
+  type RawHeaders,
+  reasonOf,
+} from './headers.ts';
 
 export interface Upstream {
   /** Connections to the target; see `upstreamAgent`. */
@@ -111,10 +122,9 @@ function exchange(
   expectsContinue: boolean,
   fail: (error: unknown) => void,
 ): void {
-  const hasBody =
-    request.headers['transfer-encoding'] !== undefined || Number(request.headers['content-length'] ?? 0) > 0;
+  const { hasBody, framing } = bodyOf(request);
   const outgoing = begin(request, upstream, [
-    ...(request.headers['transfer-encoding'] !== undefined ? ['Transfer-Encoding', 'chunked'] : []),
+    ...framing,
     ...(expectsContinue ? ['Expect', '100-continue'] : []),
   ]);
   let answered = false;
@@ -132,14 +142,16 @@ function exchange(
   });
   outgoing.on('response', (incoming) => {
     answered = true;
-    sendAnswer(incoming, response);
+    if (isAnswer(incoming)) return sendAnswer(incoming, response);
+    outgoing.destroy();
+    fail(notAnAnswer(incoming));
   });
   // a target may answer with an upgrade that nobody asked for; there is nothing to do with it
   outgoing.on('upgrade', (_incoming, socket) => {
     socket.destroy();
     fail(new PcgError('TEMPORARY', 'the target switched protocols unasked'));
   });
-  if (hasBody) sendBody(request, outgoing);
+  if (hasBody) sendBody(request, outgoing, upstream.drops);
   else outgoing.end();
 }
 
@@ -148,7 +160,8 @@ function begin(
   upstream: Upstream,
   extra: readonly string[],
 ): http.ClientRequest {
-  const drops = (name: string): boolean => name === 'host' || name === 'expect' || upstream.drops(name);
+  const drops = (name: string): boolean =>
+    name === 'host' || name === 'expect' || name === 'content-length' || upstream.drops(name);
   const headers = [
     'Host',
     upstream.host,
@@ -165,10 +178,16 @@ function begin(
   });
 }
 
-function sendBody(request: http.IncomingMessage, outgoing: http.ClientRequest): void {
+function sendBody(
+  request: http.IncomingMessage,
+  outgoing: http.ClientRequest,
+  drops: Upstream['drops'],
+): void {
   request.pipe(outgoing, { end: false });
   request.once('end', () => {
-    if (request.rawTrailers.length > 0) outgoing.addTrailers(listed(request.rawTrailers));
+    // a target may read trailers as headers: what must not be said there must not be said here
+    const trailers = endToEnd(request.rawTrailers, drops);
+    if (trailers.length > 0) outgoing.addTrailers(listed(trailers));
     outgoing.end();
   });
   // an upload that was aborted must not look complete to the target
@@ -179,7 +198,7 @@ function sendBody(request: http.IncomingMessage, outgoing: http.ClientRequest): 
 
 function sendAnswer(incoming: http.IncomingMessage, response: http.ServerResponse): void {
   response.sendDate = false;
-  response.writeHead(incoming.statusCode ?? 502, incoming.statusMessage ?? '', endToEnd(incoming.rawHeaders));
+  response.writeHead(incoming.statusCode as number, reasonOf(incoming), endToEnd(incoming.rawHeaders));
   response.flushHeaders(); // a watch may have nothing to say for minutes
   incoming.pipe(response, { end: false });
   incoming.once('end', () => {
@@ -199,7 +218,11 @@ function upgradeExchange(
   upstream: Upstream,
   fail: (error: unknown) => void,
 ): void {
+  const { hasBody, framing } = bodyOf(request);
+  // it would be sent behind the answer, where nobody waits for it, or never
+  if (hasBody) throw new PcgError('INVALID_INPUT', 'a request for an upgrade has no body', { field: 'body' });
   const outgoing = begin(request, upstream, [
+    ...framing,
     'Connection',
     'Upgrade',
     'Upgrade',
@@ -212,20 +235,20 @@ function upgradeExchange(
   });
   outgoing.on('upgrade', (incoming: http.IncomingMessage, target: Duplex, early: Buffer) => {
     socket.off('close', onLeave);
-    socket.write(
-      formatHead(`HTTP/1.1 101 ${incoming.statusMessage ?? 'Switching Protocols'}`, incoming.rawHeaders),
-    );
+    socket.write(formatHead(`HTTP/1.1 101 ${reasonOf(incoming)}`, incoming.rawHeaders));
     // bytes that came in one segment with either head belong to the new protocol
     if (early.length > 0) socket.write(early);
     if (head.length > 0) target.write(head);
     pipeBoth(socket, target);
   });
   outgoing.on('response', (incoming) => {
+    if (!isAnswer(incoming)) {
+      outgoing.destroy();
+      return fail(notAnAnswer(incoming));
+    }
     // the target refuses: its answer passes, and ends the connection
     const headers = [...endToEnd(incoming.rawHeaders), 'Connection', 'close'];
-    socket.write(
-      formatHead(`HTTP/1.1 ${incoming.statusCode ?? 502} ${incoming.statusMessage ?? ''}`, headers),
-    );
+    socket.write(formatHead(`HTTP/1.1 ${incoming.statusCode} ${reasonOf(incoming)}`, headers));
     incoming.pipe(socket);
     incoming.on('error', () => socket.destroy());
   });
