@@ -5,6 +5,8 @@ import { z } from 'zod';
 import { PcgError } from '../base/errors.ts';
 import { type PlacementReport, PlacementReportSchema } from '../contract/api.ts';
 import { type Cluster, ClusterSchema, type ClusterSpec } from '../contract/cluster.ts';
+import { DEFAULT_PROFILE } from '../contract/default-profile.ts';
+import { type Profile, ProfileSchema } from '../contract/profile.ts';
 import type { CliContext } from './context.ts';
 import type { PortalClient } from './portal-client.ts';
 
@@ -29,21 +31,31 @@ export function readSpec(path: string): Record<string, unknown> {
 export const cloudAccountId = (context: CliContext, client: PortalClient, wanted: unknown) =>
   idOf(context, client, '/api/v1/cloud-accounts', 'cloudAccount', wanted);
 export const profileId = (context: CliContext, client: PortalClient, wanted: unknown) =>
-  idOf(context, client, '/api/v1/profiles', 'profile', wanted);
+  idOf(context, client, '/api/v1/profiles', 'profile', wanted, DEFAULT_PROFILE.id);
 
-/** By name or id; without any, the only one there is. */
+/** The one that is taken when a specification names none comes first. */
+export async function listProfiles(context: CliContext, client: PortalClient): Promise<Profile[]> {
+  return z
+    .object({ items: z.array(ProfileSchema) })
+    .parse(await client.call('GET', '/api/v1/profiles', undefined, context.signal)).items;
+}
+
+/** By name or id; without any, the only one there is, or `usual`. */
 async function idOf(
   context: CliContext,
   client: PortalClient,
   path: string,
   field: string,
   wanted: unknown,
+  usual?: string,
 ): Promise<string> {
   const { items } = NamedSchema.parse(await client.call('GET', path, undefined, context.signal));
   const found =
     wanted === undefined && items.length === 1
       ? items[0]
-      : items.find(({ id, name }) => id === wanted || name === wanted);
+      : items.find(({ id, name }) =>
+          wanted === undefined ? id === usual : id === wanted || name === wanted,
+        );
   if (found) return found.id;
   throw new PcgError('INVALID_INPUT', `there is no ${field} "${String(wanted)}"`, {
     field: `spec.${field}`,

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { stringify } from 'yaml';
 import { clusterChanges } from './cluster-changes.ts';
+import { listProfiles } from './cluster-spec.ts';
 import { clusterSource, findCluster, type SourceFlags } from './cluster-source.ts';
 import type { CliContext } from './context.ts';
 import { integerOption } from './options.ts';
@@ -96,5 +97,17 @@ export function clustersCommand(program: Command, context: CliContext): void {
     if (context.json) context.event(spec);
     else context.out(stringify(spec).trimEnd());
   });
+  withPortal(clusters.command('profiles').description('List the profiles that clusters are made of.')).action(
+    async (flags: PortalFlags) => {
+      await using client = mustOpenPortal(context, flags);
+      for (const profile of await listProfiles(context, client)) {
+        if (context.json) context.event(profile);
+        else
+          context.out(
+            `${profile.name.padEnd(24)} ${profile.packs.map(({ name, version }) => `${name} ${version}`).join(', ')}`,
+          );
+      }
+    },
+  );
   clusterChanges(clusters, context);
 }

@@ -2,6 +2,7 @@
  * Packs: checks what users may set (API server and kubelet arguments, typed parameters) and turns a manifest pack
  * into objects. Values are put into parsed strings, never into YAML text, so no value can add or change a field;
  * `${...}` that is no declared parameter stays as it is (shell snippets in ConfigMaps are full of them).
+ * `${name:-text}` is the text when an optional parameter has no value.
  */
 import { parseAllDocuments, type Tags } from 'yaml';
 import { PcgError } from '../base/errors.ts';
@@ -96,8 +97,9 @@ export function renderPack(
   facts: ClusterFacts,
 ): KubeObject[] {
   const values = resolveValues(pack, overrides, facts);
+  const declared = new Set(pack.parameters.map(({ name }) => name));
   return parseManifests(pack.manifests, `pack ${pack.name}`).map(
-    (object) => substitute(object, values) as KubeObject,
+    (object) => substitute(object, { declared, values }) as KubeObject,
   );
 }
 
@@ -157,19 +159,31 @@ function expectObject(value: unknown, what: string): KubeObject {
 }
 
 /** Replaces `${name}` in every string; a string that is nothing but one parameter takes the value's own type. */
-function substitute(value: unknown, values: Record<string, PackValue>): unknown {
+function substitute(value: unknown, parameters: Parameters): unknown {
+  const { values } = parameters;
   if (typeof value === 'string') {
     const whole = /^\$\{([A-Za-z][A-Za-z0-9_]*)\}$/.exec(value)?.[1];
     if (whole !== undefined && Object.hasOwn(values, whole)) return values[whole];
-    return value.replace(/\$\{([A-Za-z][A-Za-z0-9_]*)\}/g, (text, name: string) =>
-      Object.hasOwn(values, name) ? String(values[name]) : text,
-    );
+    return value.replace(REFERENCE, (text, name: string, otherwise: string | undefined) => {
+      if (Object.hasOwn(values, name)) return String(values[name]);
+      return otherwise !== undefined && parameters.declared.has(name) ? otherwise : text;
+    });
   }
-  if (Array.isArray(value)) return value.map((entry) => substitute(entry, values));
+  if (Array.isArray(value)) return value.map((entry) => substitute(entry, parameters));
   if (typeof value === 'object' && value !== null)
-    return Object.fromEntries(Object.entries(value).map(([key, entry]) => [key, substitute(entry, values)]));
+    return Object.fromEntries(
+      Object.entries(value).map(([key, entry]) => [key, substitute(entry, parameters)]),
+    );
   return value;
 }
+
+interface Parameters {
+  readonly declared: ReadonlySet<string>;
+  readonly values: Readonly<Record<string, PackValue>>;
+}
+
+/** `${name}` or `${name:-text}`. */
+const REFERENCE = /\$\{([A-Za-z][A-Za-z0-9_]*)(?::-([^}]*))?\}/g;
 
 /** What a value of an argument must look like. */
 type ArgumentRule = RegExp;

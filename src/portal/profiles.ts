@@ -4,6 +4,7 @@
  */
 import { PcgError } from '../base/errors.ts';
 import type { ClusterSpec } from '../contract/cluster.ts';
+import { DEFAULT_PROFILE, SEED_PROFILES } from '../contract/default-profile.ts';
 import {
   CLUSTER_PARAMETERS,
   type ManifestPack,
@@ -26,9 +27,31 @@ function clusterValues(spec: ClusterSpec): Record<string, string> {
   return { podCidr: spec.network.podCidr, serviceCidr: spec.network.serviceCidr, clusterName: spec.name };
 }
 
+/** The default one first, the others by name. */
 export async function listProfiles(portal: Portal): Promise<Profile[]> {
   const rows = await portal.db.selectFrom('profiles').select('body').orderBy('name', 'asc').execute();
-  return rows.map((row) => ProfileSchema.parse(JSON.parse(row.body)));
+  const profiles = rows.map((row) => ProfileSchema.parse(JSON.parse(row.body)));
+  const rank = ({ id }: Profile) => (id === DEFAULT_PROFILE.id ? 0 : 1);
+  return profiles.sort((a, b) => rank(a) - rank(b));
+}
+
+/** R26: a first cluster needs a profile, so a new portal has some. All of them or none: deleted ones stay deleted. */
+export async function seedProfiles(portal: Portal): Promise<void> {
+  if ((await listProfiles(portal)).length > 0) return;
+  const rows = SEED_PROFILES.map((profile) => newRow(portal, profile));
+  await portal.db
+    .insertInto('profiles')
+    .values(rows)
+    .execute()
+    .catch((error: unknown) => {
+      // Another portal process on the same store was first.
+      if (!isUniqueViolation(error)) throw error;
+    });
+}
+
+function newRow(portal: Portal, profile: Profile) {
+  const { id, name, revision } = profile;
+  return { id, name, revision, body: JSON.stringify(profile), created_at: portal.clock.now() };
 }
 
 export async function findProfile(portal: Portal, id: string, field?: string): Promise<Profile> {
@@ -41,16 +64,7 @@ export async function createProfile(portal: Portal, input: ProfileInput, id = ne
   const profile: Profile = { ...input, id, revision: 1 };
   checkPacks(profile.packs);
   try {
-    await portal.db
-      .insertInto('profiles')
-      .values({
-        id,
-        name: profile.name,
-        revision: 1,
-        body: JSON.stringify(profile),
-        created_at: portal.clock.now(),
-      })
-      .execute();
+    await portal.db.insertInto('profiles').values(newRow(portal, profile)).execute();
   } catch (cause) {
     if (isUniqueViolation(cause))
       throw new PcgError('CONFLICT', `a profile ${profile.name} exists`, { field: 'name', cause });

@@ -9,7 +9,6 @@ import type { Duplex } from 'node:stream';
 import type { Clock } from '../base/clock.ts';
 import { PcgError } from '../base/errors.ts';
 import type { Log, Secret } from '../base/log.ts';
-import { DEFAULT_PROFILE } from '../contract/default-profile.ts';
 import { createProxies, isProxied } from './api/proxies.ts';
 import { createApp } from './api/routes.ts';
 import { Auth } from './auth.ts';
@@ -19,7 +18,7 @@ import { type KubeListener, openKubeListener } from './kube-listener.ts';
 import { DEFAULT_LIMITS, type PortalLimits } from './limits.ts';
 import { createMetrics } from './metrics.ts';
 import type { Portal } from './portal.ts';
-import { createProfile, listProfiles } from './profiles.ts';
+import { seedProfiles } from './profiles.ts';
 import { openStore, type StoreOptions } from './store/open.ts';
 import { sweepForever } from './sweep.ts';
 import { TUNNEL_PATH } from '../tunnel/accept.ts';
@@ -136,7 +135,7 @@ export async function startPortal(options: PortalOptions): Promise<RunningPortal
       return `${address.url.replace(/^http/, 'ws')}${TUNNEL_PATH}`;
     },
   };
-  await seedProfile(portal);
+  await seedProfiles(portal);
 
   const proxies = createProxies(portal);
   const page = options.page === false ? undefined : await findPage(log);
@@ -227,15 +226,5 @@ function close(server: Server): Promise<void> {
   return new Promise((resolve) => {
     server.close(() => resolve());
     server.closeAllConnections();
-  });
-}
-
-/** R26: a first cluster needs a profile, so there is one. */
-async function seedProfile(portal: Portal): Promise<void> {
-  if ((await listProfiles(portal)).length > 0) return;
-  const { id, revision: _revision, ...profile } = DEFAULT_PROFILE;
-  await createProfile(portal, profile, id).catch((error: unknown) => {
-    // Another portal process on the same store was first.
-    if (!(error instanceof PcgError && error.code === 'CONFLICT')) throw error;
   });
 }

@@ -97,6 +97,23 @@ describe('pcg clusters', () => {
     expect((await s.run('list')).out).toContain('  prod  Pending');
   });
 
+  it('lists the profiles, and takes the first when a specification names none', async () => {
+    await using s = await site();
+    const { out } = await s.run('profiles');
+    expect(out.trim().split('\n')).toEqual([
+      expect.stringMatching(/^ubuntu-flannel +ubuntu 24\.04, kubernetes 1\.36\.1, flannel /),
+      expect.stringMatching(/^ubuntu-calico .*, calico /),
+      expect.stringMatching(/^ubuntu-cilium .*, cilium /),
+    ]);
+    const account = (await s.portal.call('GET', '/api/v1/cloud-accounts')).body.items[0].name as string;
+    const { profile: _none, ...spec } = clusterSpec(account);
+    expect(await s.run('create', s.file('plain.yaml', spec))).toMatchObject({ code: 0 });
+    const [made] = (await s.portal.call('GET', '/api/v1/clusters')).body.items;
+    expect(made.spec.profile).toBe(DEFAULT_PROFILE.id);
+    await s.portal.call('DELETE', '/api/v1/profiles/profile-ubuntu-calico');
+    expect((await s.run('profiles')).out).not.toContain('calico');
+  });
+
   it('scales up unasked, down only with a yes, and names pool and field', async () => {
     await using s = await site();
     const { body } = await create(s.portal);

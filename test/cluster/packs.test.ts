@@ -44,6 +44,31 @@ const PARAMETERS = [
 ];
 
 describe('a pack', () => {
+  it('takes the text after :- for an optional parameter without a value', () => {
+    const text = `apiVersion: v1
+kind: ConfigMap
+metadata: {name: c}
+data: {json: '{"mtu": \${mtu:-null}}', shell: "\${HOME:-/root}"}
+`;
+    const optional = pack(text, { parameters: [{ name: 'mtu', type: 'integer' }] });
+    const data = (values: Record<string, number>) => renderPack(optional, values, FACTS)[0]?.['data'];
+    expect(data({})).toEqual({ json: '{"mtu": null}', shell: '${HOME:-/root}' });
+    expect(data({ mtu: 8950 })).toEqual({ json: '{"mtu": 8950}', shell: '${HOME:-/root}' });
+  });
+
+  it('of Flannel takes an MTU, and leaves it to Flannel without one', () => {
+    const backend = (values: Record<string, string>) => {
+      const config = renderPack(resolvedProfile().cni, values, FACTS).find(
+        ({ kind }) => kind === 'ConfigMap',
+      );
+      const data = config?.['data'] as Record<string, string> | undefined;
+      return (JSON.parse(data?.['net-conf.json'] ?? '{}') as { Backend?: unknown }).Backend;
+    };
+    expect(backend({})).toEqual({ Type: 'vxlan', MTU: null }); // Go leaves what is null at its own value
+    expect(backend({ mtu: '8900' })).toEqual({ Type: 'vxlan', MTU: 8900 });
+    expect(problem(() => backend({ mtu: 'big' })).field).toBe('spec.packValues.flannel.mtu');
+  });
+
   it('gets its values typed where a string is nothing but the parameter, and leaves other ${...} alone', () => {
     const [object] = renderPack(
       pack(CONFIG, { parameters: PARAMETERS }),

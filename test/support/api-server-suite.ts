@@ -33,6 +33,12 @@ const FACTS = {
 };
 const applying = { clock: systemClock, fieldManager: 'pcg-bootstrapper/test', force: true };
 
+/**
+ * A real server judges tokens and rights by what its own watches have brought, milliseconds later, and believes a
+ * token that it accepted for ten seconds.
+ */
+const CACHES_CATCH_UP = { timeout: 20_000, interval: 100 };
+
 function configMap(name: string, data: Record<string, string>): KubeObject {
   return { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name, namespace: 'default' }, data };
 }
@@ -393,6 +399,7 @@ export function apiServerSuite(start: () => Promise<TestApiServer>): void {
     expect((await whoAmI()).status).toBe(401);
     const nowMs = Date.now();
     await ensureBootstrapToken(client, token, { nowMs, ttlMs: 600_000, description: 'node one' }, signal);
+    await expect.poll(async () => (await whoAmI()).status, CACHES_CATCH_UP).toBe(201);
     const expiry = await bootstrapTokenExpiry(client, token.id, signal);
     expect(Math.abs((expiry ?? 0) - (nowMs + 600_000))).toBeLessThan(1000);
     expect((await whoAmI()).body).toMatchObject({
@@ -413,7 +420,7 @@ export function apiServerSuite(start: () => Promise<TestApiServer>): void {
     await deleteBootstrapToken(client, token.id, signal);
     await deleteBootstrapToken(client, token.id, signal);
     expect(await bootstrapTokenExpiry(client, token.id, signal)).toBeUndefined();
-    expect((await whoAmI()).status).toBe(401);
+    await expect.poll(async () => (await whoAmI()).status, CACHES_CATCH_UP).toBe(401);
   });
 
   it('gives kube-vip its leases and nothing else', async () => {
@@ -431,7 +438,10 @@ export function apiServerSuite(start: () => Promise<TestApiServer>): void {
       (await failure(vip.create(lease('plndr-cp-lock', 'kube-system'), signal))).details?.['status'],
     ).toBe(403);
     await applyObjects(server.client, kubeVipRbac(), applying, signal);
-    expect(await vip.create(lease('plndr-cp-lock', 'kube-system'), signal)).toMatchObject({ kind: 'Lease' });
+    const create = () => vip.create(lease('plndr-cp-lock', 'kube-system'), signal);
+    await expect
+      .poll(() => create().catch(({ code }: PcgError) => code), CACHES_CATCH_UP)
+      .toMatchObject({ kind: 'Lease' });
     for (const attempt of [
       () => vip.create(lease('plndr-cp-lock', 'default'), signal),
       () => vip.list('/api/v1/secrets', signal),

@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -110,8 +110,43 @@ async function freePort(): Promise<number> {
   return port;
 }
 
+/** What a program said last, for the error when it does not start. */
+const KEPT_OUTPUT = 4_000;
+
+interface Program {
+  readonly child: ChildProcess;
+  /** How it ended, or why it could not be started; undefined while it runs. */
+  ended(): string | undefined;
+  output(): string;
+}
+
+function runProgram(path: string, args: string[]): Program {
+  const child = spawn(path, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  let output = '';
+  let failed: string | undefined;
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (chunk: Buffer) => {
+      if (process.env['PCG_TEST_VERBOSE']) process.stderr.write(chunk);
+      output = `${output}${chunk.toString('utf8')}`.slice(-KEPT_OUTPUT);
+    });
+  // A program that is missing or not executable never emits `exit`.
+  child.on('error', (error) => (failed = error.message));
+  return {
+    child,
+    output: () => output,
+    ended: () => {
+      if (failed !== undefined) return failed;
+      const { exitCode, signalCode } = child;
+      return exitCode === null && signalCode === null ? undefined : `ended with ${exitCode ?? signalCode}`;
+    },
+  };
+}
+
 /** kube-apiserver and etcd from `assets`. */
 export async function startRealApiServer(assets: string): Promise<TestApiServer> {
+  for (const program of ['etcd', 'kube-apiserver'])
+    if (!existsSync(join(assets, program)))
+      throw new Error(`KUBEBUILDER_ASSETS: there is no ${program} in ${assets}`);
   const { pki, pair } = await servingCertificate();
   const directory = mkdtempSync(join(tmpdir(), 'kube-apiserver-'));
   const write = (name: string, content: string) => {
@@ -119,12 +154,8 @@ export async function startRealApiServer(assets: string): Promise<TestApiServer>
     return join(directory, name);
   };
   const [client, peer, secure] = [await freePort(), await freePort(), await freePort()];
-  const children: ChildProcess[] = [];
-  const run = (program: string, args: string[]) => {
-    children.push(
-      spawn(join(assets, program), args, { stdio: process.env['PCG_TEST_VERBOSE'] ? 'inherit' : 'ignore' }),
-    );
-  };
+  const programs: Program[] = [];
+  const run = (program: string, args: string[]) => programs.push(runProgram(join(assets, program), args));
   run('etcd', [
     `--data-dir=${join(directory, 'etcd')}`,
     `--listen-client-urls=http://127.0.0.1:${client}`,
@@ -137,6 +168,7 @@ export async function startRealApiServer(assets: string): Promise<TestApiServer>
     '--bind-address=127.0.0.1',
     '--advertise-address=127.0.0.1',
     `--secure-port=${secure}`,
+    `--cert-dir=${directory}`, // its default belongs to root
     `--tls-cert-file=${write('tls.crt', pair.certPem)}`,
     `--tls-private-key-file=${write('tls.key', pair.keyPem)}`,
     `--client-ca-file=${write('ca.crt', pki.ca.certPem)}`,
@@ -147,27 +179,40 @@ export async function startRealApiServer(assets: string): Promise<TestApiServer>
     '--authorization-mode=Node,RBAC',
     '--enable-bootstrap-token-auth',
     '--allow-privileged=true',
+    // No controller makes the default accounts that it would put into every pod.
     '--disable-admission-plugins=ServiceAccount',
   ]);
   const { close, ...server } = await describeServer(secure);
   const stop = async () => {
     await close();
-    for (const child of children.reverse()) {
-      if (child.exitCode !== null) continue;
+    for (const { child, ended } of programs.reverse()) {
+      if (ended() !== undefined) continue;
       const gone = once(child, 'exit');
       child.kill('SIGKILL');
       await gone;
     }
     rmSync(directory, { recursive: true, force: true });
   };
-  const signal = new AbortController().signal;
   const deadline = systemClock.monotonic() + START_TIMEOUT_MS;
-  while (!(await server.client.ready(signal))) {
-    if (systemClock.monotonic() > deadline || children.some((child) => child.exitCode !== null)) {
+  while (!(await isUsable(server.client))) {
+    const dead = programs.find(({ ended }) => ended() !== undefined);
+    if (systemClock.monotonic() > deadline || dead) {
       await stop();
-      throw new Error(`kube-apiserver of ${assets} did not become ready`);
+      const said = (dead ?? programs.at(-1))?.output() ?? '';
+      throw new Error(
+        `kube-apiserver of ${assets} did not become ready (${dead?.ended() ?? 'no answer in time'}):\n${said}`,
+      );
     }
     await systemClock.sleep(200);
   }
   return { ...server, [Symbol.asyncDispose]: stop };
+}
+
+/** Ready, and with the namespaces that it makes for itself a moment later. */
+async function isUsable(client: KubeClient): Promise<boolean> {
+  const { signal } = new AbortController();
+  if (!(await client.ready(signal))) return false;
+  const { items } = await client.list('/api/v1/namespaces', signal);
+  const made = items.map(({ metadata }) => metadata.name);
+  return ['default', 'kube-system'].every((name) => made.includes(name));
 }

@@ -433,7 +433,12 @@ export const CILIUM_PACK = CniPackSchema.parse({
       default: 'vxlan',
       enum: ['vxlan', 'geneve'],
     },
-    { name: 'mtu', type: 'string', description: 'MTU of the pods in bytes; 0 = detected.', default: '0' },
+    {
+      name: 'mtu',
+      type: 'string',
+      description: 'MTU of the network between the nodes in bytes; 0 = detected.',
+      default: '0',
+    },
     {
       name: 'registry',
       type: 'string',

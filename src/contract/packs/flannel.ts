@@ -67,7 +67,7 @@ data:
     {
       "Network": "\${podCidr}",
       "EnableNFTables": false,
-      "Backend": { "Type": "\${backend}" }
+      "Backend": { "Type": "\${backend}", "MTU": \${mtu:-null} }
     }
 ---
 apiVersion: apps/v1
@@ -188,6 +188,11 @@ export const FLANNEL_PACK = CniPackSchema.parse({
       description: 'How packets travel between nodes; host-gw needs all nodes in one segment.',
       default: 'vxlan',
       enum: ['vxlan', 'host-gw', 'wireguard'],
+    },
+    {
+      name: 'mtu',
+      type: 'integer',
+      description: "MTU of the network between the nodes; unset: that of each node's interface.",
     },
     {
       name: 'registry',
