@@ -14,6 +14,7 @@ import type { CandidateList } from './candidates.ts';
 import type { ClusterRecord } from './model.ts';
 import type { Random } from './names.ts';
 import type { Observed } from './observed.ts';
+import type { AskOwned } from './owned.ts';
 import type { Quarantine } from './quarantine.ts';
 import type { Timings } from './timings.ts';
 import type { SiteSettings } from './user-data.ts';
@@ -35,6 +36,7 @@ export interface AccountServices {
   readonly maas: MaasClient;
   readonly observer: MaasObserver;
   readonly candidates: CandidateList;
+  readonly owned: AskOwned;
   /** Id of MAAS's newest event, at most a minute old: what happened before it belongs to earlier lives. */
   eventMark(signal: AbortSignal): Promise<number>;
 }

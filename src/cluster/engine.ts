@@ -25,7 +25,8 @@ import type { AccountServices, EngineSite, SnapshotDoor } from './context.ts';
 import type { PlacementReport } from './explain.ts';
 import { type ClusterRecord, endpointAddress } from './model.ts';
 import type { Random } from './names.ts';
-import { type Orphan, findOrphans } from './orphans.ts';
+import { findOrphans, type Hunt, type Orphan, releaseOrphan } from './orphans.ts';
+import { createAskOwned } from './owned.ts';
 import { createQuarantine, type Quarantine, type QuarantineEntry } from './quarantine.ts';
 import { ClusterRun, type RunDependencies } from './reconcile.ts';
 import { checkSite } from './site-check.ts';
@@ -196,6 +197,7 @@ class Engine implements ClusterEngine {
       maas,
       observer,
       candidates: new CandidateList(maas, clock, timings.candidatesMs),
+      owned: createAskOwned(maas),
       eventMark: eventMark(maas, clock),
     };
     this.#accounts.set(id, services);
@@ -294,14 +296,13 @@ class Engine implements ClusterEngine {
     });
   }
 
-  async orphans(accountId: string, signal: AbortSignal): Promise<Orphan[]> {
+  #hunt(accountId: string): Hunt {
     const { records, gatewayId } = this.#options;
-    const stored = await records.list<ClusterRecord>(COLLECTIONS.clusters);
-    return await findOrphans(
-      { account: accountId, gateway: gatewayId, clusters: stored.map(({ value }) => value) },
-      this.#mustAccount(accountId).maas,
-      signal,
-    );
+    return { gateway: gatewayId, records, account: this.#mustAccount(accountId) };
+  }
+
+  async orphans(accountId: string, signal: AbortSignal): Promise<Orphan[]> {
+    return await findOrphans(this.#hunt(accountId), signal);
   }
 
   async releaseOrphan(
@@ -309,12 +310,7 @@ class Engine implements ClusterEngine {
     systemId: string,
     signal: AbortSignal,
   ): Promise<'released' | 'not-ours'> {
-    const { maas } = this.#mustAccount(accountId);
-    const orphans = await this.orphans(accountId, signal);
-    const orphan = orphans.find((candidate) => candidate.systemId === systemId && candidate.releasable);
-    if (!orphan) return 'not-ours';
-    await maas.machines.release(systemId, { erase: 'none', comment: 'pcg: orphaned machine' }, signal);
-    return 'released';
+    return await releaseOrphan(this.#hunt(accountId), systemId, signal);
   }
 }
 

@@ -108,11 +108,3 @@ export async function verifyOwnership(
     return { kind: 'ours', machine };
   return { kind: 'not-ours', machine };
 }
-
-/** Machines that carry this gateway's annotations for a cluster: what can be rebuilt from MAAS alone. */
-export function stampedFor(machines: readonly Machine[], gateway: string, cluster: string): Machine[] {
-  return machines.filter((machine) => {
-    const stamp = stampOf(machine);
-    return machine.owner !== undefined && stamp?.gateway === gateway && stamp.cluster === cluster;
-  });
-}

@@ -100,7 +100,6 @@ export function createMaasObserver(options: ObserverOptions): MaasObserver {
   const tail = createEventTail((query, signal) => client.events(query, signal), { clock });
   const wake = new Wake();
   const listeners = new Set<(keys: ReadonlySet<string>) => void>();
-  const life = new AbortController();
   let state: ObserverState = { kind: 'starting' };
   let renewedMs = Number.NEGATIVE_INFINITY;
   let failures = 0;
@@ -108,7 +107,6 @@ export function createMaasObserver(options: ObserverOptions): MaasObserver {
   let queryMs = 0;
 
   const batch = createReadBatch({
-    signal: life.signal,
     idsPerRead: () => (known.lively ? IDS_PER_LIVELY_READ : IDS_PER_REQUEST),
     read: async (ids, signal) => {
       const startedMs = clock.monotonic();
@@ -244,7 +242,6 @@ export function createMaasObserver(options: ObserverOptions): MaasObserver {
       return state;
     },
     async run(signal) {
-      using _ = onAbort(signal, () => life.abort(signal.reason));
       while (!signal.aborted) {
         const pauseMs = await turn(signal);
         try {
@@ -256,10 +253,4 @@ export function createMaasObserver(options: ObserverOptions): MaasObserver {
       }
     },
   };
-}
-
-function onAbort(signal: AbortSignal, run: () => void): Disposable {
-  if (signal.aborted) run();
-  else signal.addEventListener('abort', run, { once: true });
-  return { [Symbol.dispose]: () => signal.removeEventListener('abort', run) };
 }

@@ -85,4 +85,71 @@ describe('records that were lost', () => {
     expect(failed.error?.code).toBe('CLUSTER_STATE_LOST');
     expect(site.owned()).toHaveLength(6);
   });
+
+  /** As a gateway that died between allocate and the annotations: only the agent name says whose it is. */
+  async function halfTaken(site: FakeSite, systemId: string, gateway = 'gw-one'): Promise<void> {
+    const agentName = `${gateway}.cl-demo.demo-w-x1.op1`;
+    const comment = `pcg ${agentName} for cluster demo`;
+    await site.client().machines.allocate({ agentName, comment, systemId }, AbortSignal.timeout(1000));
+  }
+
+  it('of a machine that has only its agent name are found again, and it is released on demand', async () => {
+    const site = new FakeSite(4);
+    await halfTaken(site, 'm0002');
+    await halfTaken(site, 'm0003', 'gw-two');
+    site.set('m0004', { owner: site.user, status: 'allocated' }); // by hand, with the same key
+    await using harness = new EngineHarness(site);
+    const signal = AbortSignal.timeout(5000);
+    const orphans = await harness.engine.orphans('ca-one', signal);
+    expect(orphans.map(({ systemId, node, releasable }) => [systemId, node, releasable])).toEqual([
+      ['m0002', 'demo-w-x1', true],
+      ['m0004', '', false],
+    ]);
+    expect(await harness.engine.releaseOrphan('ca-one', 'm0003', signal)).toBe('not-ours');
+    expect(await harness.engine.releaseOrphan('ca-one', 'm0004', signal)).toBe('not-ours');
+    expect(await harness.engine.releaseOrphan('ca-one', 'm0002', signal)).toBe('released');
+    await harness.pause(100);
+    expect(site.owned()).toEqual(['m0003', 'm0004']);
+  });
+
+  it('of a machine that was taken anew since its event say nothing: the agent name is asked of MAAS', async () => {
+    const site = new FakeSite(2);
+    await halfTaken(site, 'm0001');
+    await site.client().machines.release('m0001', { erase: 'none', comment: '' }, AbortSignal.timeout(1000));
+    await using harness = new EngineHarness(site);
+    await harness.pause(100);
+    site.set('m0001', { owner: site.user, status: 'allocated' }); // by hand; its event is that of the earlier life
+    const orphans = await harness.engine.orphans('ca-one', AbortSignal.timeout(5000));
+    expect(orphans.map(({ systemId, releasable }) => [systemId, releasable])).toEqual([['m0001', false]]);
+  });
+
+  it('stop a create and are released by a delete, also with nothing but agent names', async () => {
+    const site = new FakeSite(14);
+    await halfTaken(site, 'm0002');
+    await using harness = new EngineHarness(site);
+    await harness.want(document());
+    expect((await harness.phase('Failed')).error?.code).toBe('CLUSTER_STATE_LOST');
+    await harness.want(document({ intent: DELETE }));
+    await harness.phase('Deleted');
+    expect(site.owned()).toEqual([]);
+    expect(site.boxes.get('m0002')?.machine.status).toBe('ready');
+  });
+
+  it('never make an orphan of a machine that is claimed while the list is under way', async () => {
+    const site = new FakeSite(14, { times: { callMs: 5 } });
+    await using harness = new EngineHarness(site);
+    await harness.want(document());
+    const signal = AbortSignal.timeout(20_000);
+    const hunting = new AbortController();
+    const seen: string[] = [];
+    const hunt = (async () => {
+      while (!hunting.signal.aborted)
+        for (const { systemId } of await harness.engine.orphans('ca-one', signal)) seen.push(systemId);
+    })();
+    await harness.phase('Running');
+    hunting.abort();
+    await hunt;
+    expect(seen).toEqual([]);
+    expect(site.calls.get('list')).toBeGreaterThan(10);
+  });
 });

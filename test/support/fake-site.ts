@@ -257,6 +257,12 @@ export class FakeSite {
             return { kind: 'taken', systemId: box.machine.systemId, doubtful: false };
           site.set(box.machine.systemId, { status: 'allocated', owner: site.user });
           box.agentName = request.agentName;
+          site.#event(
+            box.machine.systemId,
+            'User acquiring node',
+            `(${site.user}) - ${request.comment}`,
+            'DEBUG',
+          );
           const [, cluster, node] = request.agentName.split('.');
           const twins = [...site.boxes.values()].filter((other) => {
             const stamp = other.agentName.split('.');

@@ -22,6 +22,7 @@ import {
 } from '../model.ts';
 import { operationId } from '../names.ts';
 import { agentName, annotations, isStampedByAnother } from '../ownership.ts';
+import { allocateComment } from '../owned.ts';
 import { mismatches, type PlacementContext } from '../placement.ts';
 import { problem } from '../plan-node.ts';
 import { widerLook } from '../site-check.ts';
@@ -82,7 +83,7 @@ async function claimOne(node: NodeRecord, context: StepContext, signal: AbortSig
     const outcome = await context.maas.machines.allocate(
       {
         agentName: agentName(claim.stamp),
-        comment: `pcg cluster ${context.document.spec.name} node ${node.name}`,
+        comment: allocateComment(claim.stamp, context.document.spec.name),
         systemId,
         pool: pool.placement.resourcePool,
       },

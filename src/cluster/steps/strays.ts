@@ -3,27 +3,31 @@
  * lost or restored. Nothing is built beside them, since a cluster may run on them; a delete takes them along.
  */
 import { PcgError } from '../../base/errors.ts';
-import type { Machine } from '../../maas/client.ts';
 import { DONE, type StepContext, type StepOutcome } from '../context.ts';
 import { doubtsOf } from '../doubts.ts';
 import { heldSystemId } from '../model.ts';
-import { ANNOTATION, stampedFor, stampOf, verifyOwnership } from '../ownership.ts';
+import type { OwnedMachine } from '../owned.ts';
+import { ANNOTATION, type Stamp, stampMarks, verifyOwnership } from '../ownership.ts';
 import { UNDER_WAY } from './release.ts';
 
 /** Machines named in an error; the orphan list shows all. */
 const NAMED = 20;
 
+type Stray = OwnedMachine & { readonly stamp: Stamp };
+
 export async function checkOrigin(context: StepContext, signal: AbortSignal): Promise<StepOutcome> {
-  const strays = (await findStrays(context, signal)).filter(({ status }) => !UNDER_WAY.has(status));
+  const strays = (await findStrays(context, signal)).filter(({ machine }) => !UNDER_WAY.has(machine.status));
   if (strays.length > 0)
     throw new PcgError(
       'CLUSTER_STATE_LOST',
       `${strays.length} machines in MAAS belong to ${context.record().name}, and this gateway has no record of them`,
       {
         details: {
-          machines: strays
-            .slice(0, NAMED)
-            .map(({ systemId, hostname, statusName }) => ({ systemId, hostname, status: statusName })),
+          machines: strays.slice(0, NAMED).map(({ machine: { systemId, hostname, statusName } }) => ({
+            systemId,
+            hostname,
+            status: statusName,
+          })),
         },
       },
     );
@@ -33,7 +37,7 @@ export async function checkOrigin(context: StepContext, signal: AbortSignal): Pr
 
 export async function releaseStrays(context: StepContext, signal: AbortSignal): Promise<StepOutcome> {
   const strays = await findStrays(context, signal);
-  for (const machine of strays) await giveBack(machine, context, signal);
+  for (const stray of strays) await giveBack(stray, context, signal);
   await releaseAddresses(strays, context, signal);
   if (strays.length > 0)
     return { kind: 'later', waitingFor: `${strays.length} unknown machines to be released` };
@@ -41,11 +45,12 @@ export async function releaseStrays(context: StepContext, signal: AbortSignal): 
   return DONE;
 }
 
-async function giveBack(machine: Machine, context: StepContext, signal: AbortSignal): Promise<void> {
-  const stamp = stampOf(machine);
-  if (UNDER_WAY.has(machine.status) || stamp === undefined) return;
+async function giveBack({ machine, stamp }: Stray, context: StepContext, signal: AbortSignal): Promise<void> {
+  if (UNDER_WAY.has(machine.status)) return;
   const owned = await verifyOwnership(context.maas, machine.systemId, stamp, signal);
   if (owned.kind === 'not-ours') return;
+  // MAAS forgets the agent name when a release starts: without annotations a failed release would be a leak.
+  await context.maas.machines.setAnnotations(machine.systemId, stampMarks(stamp), signal);
   const erase = machine.status === 'failed_disk_erasing' ? 'none' : context.document.spec.policies.erase.mode;
   const comment = 'pcg: the cluster is deleted and its record did not know this machine';
   await context.maas.machines.release(machine.systemId, { erase, comment }, signal);
@@ -59,11 +64,11 @@ async function giveBack(machine: Machine, context: StepContext, signal: AbortSig
 
 /** The endpoint of the earlier life: its machines name it. Never one that another cluster uses. */
 async function releaseAddresses(
-  strays: readonly Machine[],
+  strays: readonly Stray[],
   context: StepContext,
   signal: AbortSignal,
 ): Promise<void> {
-  const named = new Set(strays.flatMap((machine) => machine.annotations[ANNOTATION.endpoint] ?? []));
+  const named = new Set(strays.flatMap(({ machine }) => machine.annotations[ANNOTATION.endpoint] ?? []));
   if (named.size === 0) return;
   const inUse = await context.addressesInUse();
   const reserved = await context.maas.reservedAddresses(signal);
@@ -72,14 +77,18 @@ async function releaseAddresses(
 }
 
 /** An allocation of ours that is still under way or in doubt is no stray: its operation stands in the record. */
-async function findStrays(context: StepContext, signal: AbortSignal): Promise<Machine[]> {
-  const { username } = await context.maas.whoami(signal);
-  const owned = await context.maas.machines.list({ owner: username }, signal);
+async function findStrays(context: StepContext, signal: AbortSignal): Promise<Stray[]> {
+  const owned = await context.account.owned(signal);
   const { nodes } = context.record();
   const known = new Set(nodes.flatMap((node) => heldSystemId(node) ?? []));
   const stamps = [...nodes.map(({ claim }) => claim), ...doubtsOf(context.record())];
   const operations = new Set(stamps.flatMap((one) => ('stamp' in one ? one.stamp.operation : [])));
-  return stampedFor(owned, context.gateway, context.document.id).filter(
-    (machine) => !known.has(machine.systemId) && !operations.has(stampOf(machine)?.operation ?? ''),
+  return owned.flatMap(({ machine, stamp }) =>
+    stamp?.gateway === context.gateway &&
+    stamp.cluster === context.document.id &&
+    !known.has(machine.systemId) &&
+    !operations.has(stamp.operation)
+      ? { machine, stamp }
+      : [],
   );
 }
