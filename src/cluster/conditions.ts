@@ -7,6 +7,7 @@ import type { Condition, ConditionReason, ConditionType } from '../contract/cond
 import { doubtsOf } from './doubts.ts';
 import { endpointAddress, type ClusterRecord } from './model.ts';
 import type { Observed } from './observed.ts';
+import { isStampedByAnother } from './ownership.ts';
 import { type PlanInput, type Scene, sceneOf, wantedPacks } from './plan.ts';
 import { remedies } from './remediation.ts';
 import { missingSpare, rolloutPlan } from './rollout.ts';
@@ -20,7 +21,7 @@ export function computeConditions(input: PlanInput, previous: readonly Condition
   const scene = sceneOf(input);
   const staying = scene.nodes.filter(({ node }) => node.intent.kind === 'keep');
   const verdicts: [ConditionType, Verdict][] = [
-    ['MachinesAllocated', staleMaas(scene) ?? allocated(document, staying)],
+    ['MachinesAllocated', staleMaas(scene) ?? allocated(scene, staying)],
     ['EndpointReady', endpointReady(record)],
     ['InfrastructureReady', staleMaas(scene) ?? infrastructure(document, staying)],
     ['ControlPlaneInitialized', initialized(record)],
@@ -57,7 +58,7 @@ function wanted(document: ClusterDocument, role?: 'control-plane' | 'worker'): n
     .reduce((sum, pool) => sum + pool.size, 0);
 }
 
-function allocated(document: ClusterDocument, nodes: readonly NodeSituation[]): Verdict {
+function allocated({ document, observed }: Scene, nodes: readonly NodeSituation[]): Verdict {
   const total = wanted(document);
   const lost = nodes.filter(({ situation }) => situation.kind === 'lost').length;
   const held = nodes.filter(
@@ -65,7 +66,23 @@ function allocated(document: ClusterDocument, nodes: readonly NodeSituation[]): 
   ).length;
   const message = `${held} of ${total} machines are allocated`;
   if (lost > 0) return ['False', 'Degraded', `${lost} machines are no longer ours in MAAS`];
+  const stranger = nodes.find((entry) => isEstranged(entry, observed));
+  if (stranger)
+    return [
+      'False',
+      'Degraded',
+      `MAAS no longer has the machine of ${stranger.node.name} as ours, although the node still runs: replace it`,
+    ];
   return held >= total ? ['True', 'Succeeded', message] : ['False', 'WaitingForMachines', message];
+}
+
+/** Deleted or released in MAAS under a Node that is still there; without a Node the machine counts as lost. */
+function isEstranged({ node, situation }: NodeSituation, observed: Observed): boolean {
+  const { claim } = node;
+  if (claim.kind !== 'held' || !('node' in situation)) return false;
+  const reading = observed.machines.get(claim.systemId);
+  if (reading === undefined || reading.at < claim.since) return false;
+  return reading.machine?.owner === undefined || isStampedByAnother(reading.machine, claim.stamp);
 }
 
 function endpointReady(record: ClusterRecord): Verdict {

@@ -244,6 +244,8 @@ export interface MaasClient {
   domains(signal: AbortSignal): Promise<Domain[]>;
   tags(signal: AbortSignal): Promise<{ name: string; comment: string }[]>;
   subnets(signal: AbortSignal): Promise<Subnet[]>;
+  /** Every address of the subnet that MAAS has given to anybody. */
+  addressesIn(subnetId: number, signal: AbortSignal): Promise<ReadonlySet<string>>;
   subnetStatistics(subnetId: number, signal: AbortSignal): Promise<SubnetStatistics>;
   unreservedRanges(
     subnetId: number,

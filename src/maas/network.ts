@@ -15,6 +15,7 @@ import {
   FabricListWire,
   RangeListWire,
   StatisticsWire,
+  SubnetAddressesWire,
   SubnetListWire,
 } from './schema.ts';
 import { freeAddresses, isUsableIn, isWithin } from './vip.ts';
@@ -38,6 +39,7 @@ export interface Network
   extends Pick<
     MaasClient,
     | 'subnets'
+    | 'addressesIn'
     | 'subnetStatistics'
     | 'unreservedRanges'
     | 'reserveAddress'
@@ -159,6 +161,22 @@ export function createNetwork(caller: Caller): Network {
   return {
     subnets,
     unreservedRanges,
+    addressesIn: (subnetId, signal) =>
+      caller.get(
+        SubnetAddressesWire,
+        {
+          what: 'subnets.addresses',
+          lane: 'read',
+          path: `subnets/${subnetId}/`,
+          // Who holds an address costs MAAS queries of its own.
+          query: [
+            ['op', 'ip_addresses'],
+            ['with_username', '0'],
+            ['with_summary', '0'],
+          ],
+        },
+        signal,
+      ),
     subnetStatistics: (subnetId, signal) =>
       caller.get(
         StatisticsWire,

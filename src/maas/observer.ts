@@ -1,8 +1,8 @@
 /**
  * The one poller of a MAAS account, for all its clusters. It keeps the newest reading of every machine that
  * somebody tracks, by reads filtered by id plus one events tail, and tells whose machines changed. Its
- * request rate depends on what happens, not on the number of clusters: at rest it is a tail and a slice of
- * old readings renewed now and then, never a list of the fleet. Bookkeeping is in `sightings.ts`.
+ * request rate depends on what happens, not on the number of clusters: at rest it is a tail, a look at the
+ * addresses in use, and a slice of old readings renewed now and then, never a list of the fleet. Bookkeeping is in `sightings.ts`.
  */
 import { backoffMs } from '../base/backoff.ts';
 import type { Clock } from '../base/clock.ts';
@@ -11,6 +11,7 @@ import type { Log } from '../base/log.ts';
 import { Wake } from '../base/wake.ts';
 import type { MaasClient, MaasEvent, MaasMachineStatus, Machine } from './client.ts';
 import { createEventTail } from './event-tail.ts';
+import { createPresence } from './presence.ts';
 import { IDS_PER_REQUEST } from './read-machines.ts';
 import { createReadBatch } from './read-batch.ts';
 import { Sightings } from './sightings.ts';
@@ -86,6 +87,8 @@ const SLICES = 4;
  * waits for them.
  */
 const IDS_PER_LIVELY_READ = 50;
+/** That a machine was deleted is looked for at each poll at rest, and as often while something is active. */
+const LOOK_SHARE = 0.75;
 /** A burst of `track` calls becomes one poll: shortest distance between two, milliseconds. */
 const SHORTEST_PAUSE_MS = 100;
 /** A slow region is left alone for this many times the duration of an events query (13 ms on a quick one). */
@@ -98,6 +101,7 @@ export function createMaasObserver(options: ObserverOptions): MaasObserver {
   const intervals = { ...DEFAULT_INTERVALS, ...options.intervals };
   const known = new Sightings();
   const tail = createEventTail((query, signal) => client.events(query, signal), { clock });
+  const presence = createPresence(client, { clock, everyMs: intervals.idleMs * LOOK_SHARE });
   const wake = new Wake();
   const listeners = new Set<(keys: ReadonlySet<string>) => void>();
   let state: ObserverState = { kind: 'starting' };
@@ -182,6 +186,7 @@ export function createMaasObserver(options: ObserverOptions): MaasObserver {
     const nowMs = clock.monotonic();
     const { read, look } = known.due(nowMs, intervals.movingMs);
     const due = new Set(read);
+    for (const id of await presence.look(known.deployed(), signal)) due.add(id);
     if (nowMs - renewedMs >= intervals.fullMs / SLICES) {
       renewedMs = nowMs;
       for (const id of known.oldest(Math.min(IDS_PER_REQUEST, Math.ceil(ids.length / SLICES)))) due.add(id);

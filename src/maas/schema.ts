@@ -244,6 +244,10 @@ export const AddressWire = z
       createdAt: wire.created,
     }),
   );
+/** A subnet names an address once for each of its holders. */
+export const SubnetAddressesWire = z
+  .array(z.object({ ip: z.string().min(1) }))
+  .transform((wire): ReadonlySet<string> => new Set(wire.map(({ ip }) => ip)));
 export const AddressListWire = z.array(AddressWire);
 
 export const DnsResourceWire = z

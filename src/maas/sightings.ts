@@ -96,6 +96,12 @@ export class Sightings {
     return [...this.#keys.keys()];
   }
 
+  deployed(): Machine[] {
+    return [...this.#entries.values()].flatMap(({ machine }) =>
+      machine?.status === 'deployed' ? machine : [],
+    );
+  }
+
   idsOf(key: string): readonly string[] {
     return this.#keys.get(key) ?? [];
   }

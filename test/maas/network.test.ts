@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { PcgError } from '../../src/base/errors.ts';
 import { freeAddresses, ipv4Bounds, isUsableIn } from '../../src/maas/vip.ts';
+import { loadRecordings } from '../support/maas-recordings.ts';
 import { clientOf, json, never, serveScript, text } from '../support/maas-wire.ts';
 
 const SUBNET = {
@@ -256,5 +257,22 @@ describe('DNS names', () => {
     await expect(client.createDnsResource('a.nope', ['10.0.0.1'], 30, never())).rejects.toMatchObject({
       code: 'DOMAIN_UNKNOWN',
     });
+  });
+});
+
+describe('addresses in use', () => {
+  it('are those that MAAS gave to anybody, asked for without their holders', async () => {
+    const recorded = loadRecordings().find(({ name }) => name.includes('with_username=0,with_summary=0'));
+    if (!recorded) throw new Error('no such recording');
+    const { first_3000_chars: start } = recorded.response.body_summary as { first_3000_chars: string };
+    const rows = `${start.slice(0, start.lastIndexOf('},'))}}]`;
+    await using region = await serveScript((_seen, out) => {
+      out.writeHead(200, { 'content-type': 'application/json; charset=utf-8' }).end(rows);
+    });
+    await using client = clientOf(region);
+    const addresses = await client.addressesIn(1, never());
+    expect([...addresses].slice(0, 3)).toEqual(['10.10.0.3', '10.10.0.60', '10.10.0.61']);
+    expect(region.seen[0]?.path).toBe('subnets/1/');
+    expect(region.seen[0]?.query.toString()).toBe(recorded.request.query);
   });
 });

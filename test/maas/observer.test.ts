@@ -6,6 +6,7 @@ import { clientOf, never } from '../support/maas-wire.ts';
 import { tinyRegion, type TinyRegion } from '../support/maas-region.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 
+const READY = 4;
 const DEPLOYED = 6;
 const DEPLOYING = 9;
 const ALLOCATED = 10;
@@ -21,7 +22,7 @@ interface Watch extends AsyncDisposable {
   pass(ms: number): Promise<void>;
 }
 
-async function watch(): Promise<Watch> {
+async function watch(idleMs = 30_000): Promise<Watch> {
   const region = await tinyRegion();
   const client = clientOf(region, { limits: { attempts: 1 } });
   const clock = new ManualClock();
@@ -29,7 +30,7 @@ async function watch(): Promise<Watch> {
     client,
     clock,
     log: silentLog,
-    intervals: { activeMs: 5_000, idleMs: 30_000 },
+    intervals: { activeMs: 5_000, idleMs },
   });
   const woken: string[][] = [];
   observer.onChange((keys) => woken.push([...keys].sort()));
@@ -61,6 +62,12 @@ async function watch(): Promise<Watch> {
   };
 }
 
+/** Every machine gets an address that MAAS keeps for it. */
+function address({ region }: Watch): void {
+  for (const [index, id] of [...region.machines.keys()].entries())
+    region.addresses.set(id, `10.0.0.${index + 1}`);
+}
+
 /** Clusters c1..cN of six deployed machines each. */
 function populate({ region, observer }: Watch, clusters: number): void {
   for (let cluster = 1; cluster <= clusters; cluster += 1) {
@@ -84,8 +91,9 @@ describe('what it asks', () => {
 
   it('asks as often for 100 clusters at rest as for one', async () => {
     const perHour = async (clusters: number): Promise<number> => {
-      await using at = await watch();
+      await using at = await watch(MINUTE); // as the agent
       populate(at, clusters);
+      address(at);
       await at.pass(MINUTE);
       const before = at.region.seen.length;
       await at.pass(30 * MINUTE);
@@ -93,7 +101,7 @@ describe('what it asks', () => {
     };
     const [one, hundred] = [await perHour(1), await perHour(100)];
     expect(hundred).toBe(one);
-    expect(one).toBeLessThanOrEqual(160); // two tails a minute, a slice every 150 s, the end of the log at times
+    expect(one).toBeLessThanOrEqual(160); // a tail and a look at the addresses a minute, a slice every 150 s, the end of the log at times
   });
 
   it('leaves a slow region alone for longer than it keeps it busy', async () => {
@@ -243,6 +251,62 @@ describe('what it finds without an event', () => {
     await at.pass(130_000);
     expect(at.observer.machines('c1')[0]).toMatchObject({ systemId: 'm1x0', machine: undefined });
     expect(at.woken.at(-1)).toEqual(['c1']);
+  });
+
+  it.each([
+    ['at rest', false],
+    ['while its cluster waits for something', true],
+  ])('sees within a minute and a bit that a deployed machine was deleted %s', async (_when, active) => {
+    await using at = await watch();
+    populate(at, 20);
+    address(at);
+    at.observer.active('c3', active);
+    await at.pass(MINUTE);
+    const before = at.region.listed;
+    at.woken.length = 0;
+    at.region.machines.delete('m3x2');
+    await at.pass(40_000);
+    expect(at.observer.machines('c3')[2]).toMatchObject({ systemId: 'm3x2', machine: undefined });
+    expect(at.woken).toEqual([['c3']]);
+    expect(at.region.listed).toBe(before); // nobody else was read for it
+  });
+
+  it('sees a release by hand within a poll at rest', async () => {
+    await using at = await watch();
+    populate(at, 20);
+    address(at);
+    await at.pass(MINUTE);
+    at.region.move('m3x2', READY);
+    await at.pass(31_000);
+    expect(at.observer.machines('c3')[2]?.machine?.status).toBe('ready');
+  });
+
+  it('reads a machine whose address went once, and does not take that for its end', async () => {
+    await using at = await watch();
+    populate(at, 1);
+    address(at);
+    await at.pass(MINUTE);
+    at.region.addresses.set('m1x4', '10.0.0.99'); // somebody changed it by hand
+    const before = at.region.listed;
+    await at.pass(31_000);
+    expect(at.region.listed).toBe(before + 1);
+    expect(at.observer.machines('c1')[4]?.machine?.status).toBe('deployed');
+    await at.pass(3 * MINUTE);
+    const slices = at.region.listed - before - 1;
+    expect(slices).toBeLessThanOrEqual(4); // those of the regular renewal
+  });
+
+  it('goes without the addresses of a subnet that MAAS does not show', async () => {
+    await using at = await watch();
+    populate(at, 1);
+    address(at);
+    at.region.refuseSubnets = true;
+    await at.pass(5 * MINUTE);
+    expect(at.observer.state.kind).toBe('ok');
+    expect(at.region.count('subnets/7/')).toBe(1);
+    at.region.refuseSubnets = false;
+    await at.pass(10 * MINUTE);
+    expect(at.region.count('subnets/7/')).toBeGreaterThan(5);
   });
 
   it('re-reads every machine at rest within ten minutes and a bit', async () => {

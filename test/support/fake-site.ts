@@ -350,6 +350,8 @@ export class FakeSite {
           dnsServers: [],
         },
       ],
+      addressesIn: async () =>
+        new Set([...site.boxes.values()].flatMap(({ machine }) => machine.ipAddresses)),
       subnetStatistics: async () => ({ numAvailable: 100, largestAvailable: 100, totalAddresses: 254 }),
       unreservedRanges: async () => [{ start: '10.20.0.200', end: '10.20.0.250', count: 51 }],
       imageComplete: async () => true,

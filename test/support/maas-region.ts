@@ -25,6 +25,9 @@ export interface TinyRegion extends AsyncDisposable {
   /** Machines left out of lists although they exist. */
   readonly hiddenFromLists: Set<string>;
   down: boolean;
+  /** Machine -> address in 10.0.0.0/24 that MAAS keeps for it as long as it exists. */
+  readonly addresses: Map<string, string>;
+  refuseSubnets: boolean;
   /** Runs before a list is answered, after its content was decided. */
   beforeListAnswer: (() => Promise<void>) | undefined;
   /** Runs before an events query is answered. */
@@ -38,6 +41,7 @@ export interface TinyRegion extends AsyncDisposable {
 export async function tinyRegion(): Promise<TinyRegion> {
   const machines = new Map<string, number>();
   const events: RegionEvent[] = [];
+  const addresses = new Map<string, string>();
   let lastId = 1000;
   const script: Script = await serveScript(async (seen, out) => {
     if (region.down) return void out.destroy();
@@ -51,17 +55,31 @@ export async function tinyRegion(): Promise<TinyRegion> {
       const found = ids
         .filter((id) => machines.has(id) && !region.hiddenFromLists.has(id))
         .filter((id) => statuses.length === 0 || statuses.includes(statusFromNumber(machines.get(id) ?? 0)))
-        .map((id) => wireMachine(id, machines.get(id) ?? 0, { status_name: `S${machines.get(id)}` }));
+        .map((id) => wire(id, machines.get(id) ?? 0));
       region.listed += found.length;
       await region.beforeListAnswer?.();
       return json(out, found);
     }
+    if (seen.path === 'subnets/') return json(out, [{ id: 7, name: 'net', cidr: '10.0.0.0/24' }]);
+    if (seen.path === 'subnets/7/' && region.refuseSubnets) return text(out, 403, '');
+    if (seen.path === 'subnets/7/' && seen.query.get('op') === 'ip_addresses')
+      return json(
+        out,
+        [...addresses].flatMap(([id, ip]) => (machines.has(id) ? { ip, alloc_type: 0 } : [])),
+      );
     const id = /^machines\/([a-z0-9]+)\/$/.exec(seen.path)?.[1] ?? '';
     const status = machines.get(id);
     return status === undefined
       ? text(out, 404, 'No Machine matches the given query.')
-      : json(out, wireMachine(id, status));
+      : json(out, wire(id, status));
   });
+
+  function wire(id: string, status: number): Record<string, unknown> {
+    const ip = addresses.get(id);
+    const links = ip === undefined ? [] : [{ mode: 'auto', ip_address: ip, subnet: { cidr: '10.0.0.0/24' } }];
+    const nic = { name: 'eno1', mac_address: '52:54:00:00:00:01', links };
+    return wireMachine(id, status, { status_name: `S${status}`, interface_set: [nic] });
+  }
 
   /** As MAAS: newest first; `after` gives the oldest page beyond an id. */
   function query(params: URLSearchParams): RegionEvent[] {
@@ -89,6 +107,8 @@ export async function tinyRegion(): Promise<TinyRegion> {
     listed: 0,
     hiddenFromLists: new Set(),
     down: false,
+    addresses,
+    refuseSubnets: false,
     beforeListAnswer: undefined,
     beforeEventsAnswer: undefined,
     move(systemId, status) {
