@@ -12,7 +12,8 @@ import { type PlanInput, type Scene, sceneOf, wantedPacks } from './plan.ts';
 import { remedies } from './remediation.ts';
 import { missingSpare, rolloutPlan } from './rollout.ts';
 import type { NodeSituation } from './situation.ts';
-import { EXPIRY } from './timings.ts';
+import { RENEW_BY_HAND } from './steps/certificates.ts';
+import { warnBeforeMs } from './timings.ts';
 
 type Verdict = readonly [status: 'True' | 'False' | 'Unknown', reason: ConditionReason, message: string];
 
@@ -29,7 +30,7 @@ export function computeConditions(input: PlanInput, previous: readonly Condition
     ['ControlPlaneReady', nodesReady(scene, staying, 'control-plane')],
     ['WorkersReady', nodesReady(scene, staying, 'worker')],
     ['AddonsReady', packs(scene, 'addon')],
-    ['CertificatesValid', certificates(record, observed.now)],
+    ['CertificatesValid', certificates(scene)],
     ['Available', available(record, observed)],
     ['UpToDate', upToDate(scene)],
     ['Deleting', deleting(record, scene.nodes)],
@@ -159,7 +160,8 @@ function nodesReady(
   ];
 }
 
-function certificates(record: ClusterRecord, now: number): Verdict {
+function certificates({ record, document, observed: { now } }: Scene): Verdict {
+  const policy = document.spec.policies.certificates;
   const expires = record.certificatesExpireAt;
   if (record.pki === undefined) return ['Unknown', 'Pending', 'no keys yet'];
   if (expires === undefined) return ['True', 'Succeeded', 'made by the gateway'];
@@ -167,8 +169,9 @@ function certificates(record: ClusterRecord, now: number): Verdict {
   const end = `first certificate expires ${new Date(expires).toISOString()}`;
   const text = failed === undefined ? end : `${end}; ${failed.error.message}`;
   if (expires <= now) return ['False', 'Failed', text];
-  const soon = expires - now < EXPIRY.warnMs || failed !== undefined;
-  return ['True', soon ? 'Expiring' : 'Succeeded', text];
+  const soon = expires - now < warnBeforeMs(policy);
+  if (soon && !policy.renewInPlace) return ['True', 'Expiring', `${text}; ${RENEW_BY_HAND}`];
+  return ['True', soon || failed !== undefined ? 'Expiring' : 'Succeeded', text];
 }
 
 function available(record: ClusterRecord, observed: Observed): Verdict {

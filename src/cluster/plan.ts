@@ -200,7 +200,10 @@ function planCertificates(scene: Scene): Step[] {
     ({ node }) =>
       node.certificatesExpireAt !== undefined && node.certificatesExpireAt - observed.now < EXPIRY.renewMs,
   );
-  return ending && isAsWanted(scene) ? [{ kind: 'renew-certificates', node: ending.node.name }] : [];
+  const { renewInPlace } = scene.document.spec.policies.certificates;
+  return ending && renewInPlace && isAsWanted(scene)
+    ? [{ kind: 'renew-certificates', node: ending.node.name }]
+    : [];
 }
 
 /** As soon as the cluster runs, long before the first backup is due. */

@@ -54,29 +54,30 @@ export interface VulnerabilityResult {
   readonly medium: number;
   readonly low: number;
   readonly images: number;
+  /** Images that could not be looked at. */
+  readonly unscanned: number;
 }
 
-/** Trivy's JSON summary of a cluster. */
+/** Trivy's JSON summary of a cluster; undefined when it looked at nothing: that is not the same as no findings. */
 export function readVulnerabilityResult(log: unknown): VulnerabilityResult | undefined {
   const report = parse(log);
-  if (report === undefined) return undefined;
-  const resources = list(report['Resources'] ?? report['Findings']);
+  const resources = list(report?.['Resources'] ?? report?.['Findings']);
+  const scanned = resources.filter((resource) => text(resource['Error']) === '');
+  if (scanned.length === 0) return undefined;
   const severities: Record<string, number> = {};
-  let images = 0;
-  for (const resource of resources)
-    for (const result of list(resource['Results'])) {
-      images += 1;
+  for (const resource of scanned)
+    for (const result of list(resource['Results']))
       for (const finding of list(result['Vulnerabilities'])) {
         const severity = text(finding['Severity']).toLowerCase();
         severities[severity] = (severities[severity] ?? 0) + 1;
       }
-    }
   return {
     critical: severities['critical'] ?? 0,
     high: severities['high'] ?? 0,
     medium: severities['medium'] ?? 0,
     low: severities['low'] ?? 0,
-    images,
+    images: scanned.length,
+    unscanned: resources.length - scanned.length,
   };
 }
 
@@ -86,20 +87,26 @@ export interface ConformanceResult {
   readonly skipped: number;
 }
 
-/** The last summary line of the suite: `SUCCESS! -- 411 Passed | 0 Failed | 0 Pending | 6798 Skipped`. */
+/**
+ * The last summary line of the suite: `SUCCESS! -- 411 Passed | 0 Failed | 0 Pending | 6798 Skipped`. A suite that
+ * skipped everything has proved nothing.
+ */
 export function readConformanceResult(log: unknown): ConformanceResult | undefined {
   const lines = text(log).matchAll(/ -- (\d+) Passed \| (\d+) Failed \| (?:\d+ \w+ \| )*(\d+) Skipped/g);
   const last = [...lines].at(-1);
-  if (last === undefined) return undefined;
-  return { passed: Number(last[1]), failed: Number(last[2]), skipped: Number(last[3]) };
+  const [passed = 0, failed = 0, skipped = 0] = last?.slice(1).map(Number) ?? [];
+  return passed + failed === 0 ? undefined : { passed, failed, skipped };
 }
 
 type Fields = Record<string, unknown>;
 
+/** JSON, also between other lines: a container's log holds what it warned of as well. */
 function parse(text: unknown): Fields | undefined {
   if (typeof text !== 'string') return record(text);
+  const start = /^\{/m.exec(text)?.index ?? 0;
+  const end = [...text.matchAll(/\}$/gm)].at(-1)?.index ?? text.length;
   try {
-    return record(JSON.parse(text));
+    return record(JSON.parse(text.slice(start, end + 1)));
   } catch {
     return undefined;
   }

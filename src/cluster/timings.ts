@@ -101,6 +101,11 @@ export const DEFAULT_TIMINGS: Timings = {
  */
 export const EXPIRY = { renewMs: 60 * 24 * HOUR, warnMs: 30 * 24 * HOUR };
 
+/** Where the gateway renews nothing itself, a person has to know from the start. */
+export function warnBeforeMs({ renewInPlace }: { readonly renewInPlace: boolean }): number {
+  return renewInPlace ? EXPIRY.warnMs : EXPIRY.renewMs;
+}
+
 /** Lives that belong to the outside world and do not shrink when simulated hardware runs faster. */
 const UNSCALED: ReadonlySet<keyof Timings> = new Set([
   'tokenTtlMs',

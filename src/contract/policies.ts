@@ -86,6 +86,12 @@ export const PoliciesSchema = z.object({
       maxUnhealthyPercent: z.int().min(0).max(100).default(40),
     })
     .prefault({}),
+  certificates: z
+    .object({
+      /** kubeadm's certificates are renewed by a privileged Job on their node; without it they are only reported. */
+      renewInPlace: z.boolean().default(true),
+    })
+    .prefault({}),
   /** What a drain would end for good: `hold` waits for a person, as kubectl drain does without force. */
   drain: z
     .object({

@@ -184,6 +184,28 @@ describe('backups', () => {
     expect(s.site.engine.status('cl-demo')?.phase).toBe('Running');
   });
 
+  it('that Velero refuses to restore name its reason', { timeout: 60_000 }, async () => {
+    await using s = await start();
+    await s.site.want(document({ target: TARGET }));
+    await s.site.until('set up', () => s.velero('backupstoragelocations')?.status?.phase === 'Available');
+    s.site.kubernetes.inside()[0]?.core.ensure('velero.io/backups', {
+      apiVersion: 'velero.io/v1',
+      kind: 'Backup',
+      metadata: { name: 'broken', namespace: 'velero' },
+      spec: { storageLocation: 'pcg' },
+      status: { phase: 'Failed', startTimestamp: '2026-01-01T00:00:00Z' },
+    });
+    const restore: Action = { id: 'ac-r', kind: 'restore-backup', backup: 'broken', namespaces: [] };
+    await s.site.want(document({ target: TARGET }, [restore]));
+    expect(result(await s.ended('restore'), 'restore')).toMatchObject({
+      state: 'failed',
+      error: {
+        code: 'BACKUP_FAILED',
+        message: expect.stringMatching(/is FailedValidation: backup broken cannot be restored$/),
+      },
+    });
+  });
+
   it('of the schedule are made by Velero and reported once', { timeout: 180_000 }, async () => {
     await using s = await start();
     await s.site.want(document({ schedule: '* * * * *', target: TARGET, etcdSnapshots: false }));

@@ -71,6 +71,41 @@ describe('as time goes by', () => {
   });
 });
 
+it('certificates are only reported, two months ahead and with the next step, where the policy lets no Job renew them', async () => {
+  const site = new FakeSite(8);
+  const { clock } = site;
+  await using harness = new EngineHarness(site, { certificateCheckMs: 100 });
+  site.certificateEnd = clock.now() + 365 * DAY;
+  await harness.want(
+    document({ spec: clusterSpec({ policies: { certificates: { renewInPlace: false } } }) }),
+  );
+  await harness.phase('Running');
+  await harness.until('seen', (status) => status.certificatesExpireAt !== undefined);
+  clock.jump(306 * DAY);
+  const expiring = await harness.until('warned', (status) => valid(status)?.reason === 'Expiring');
+  expect(valid(expiring)).toMatchObject({
+    status: 'True',
+    message: expect.stringMatching(
+      /first certificate expires .*kubeadm certs renew all.*rotate the certificates/,
+    ),
+  });
+  const [warning, ...more] = await until(async () =>
+    (await harness.outbox.recentEvents({}, 500)).filter(({ reason }) => reason === 'CertificatesExpiring'),
+  );
+  expect(warning).toMatchObject({
+    error: {
+      code: 'CERTIFICATES_EXPIRING',
+      fix: expect.stringContaining('switched off (policies.certificates)'),
+    },
+  });
+  expect(more).toEqual([]);
+  await harness.pause(500);
+  expect([...([...site.apis.values()][0]?.objects.values() ?? [])].some(({ kind }) => kind === 'Job')).toBe(
+    false,
+  );
+  expect(harness.engine.status('cl-demo')?.phase).toBe('Running');
+});
+
 it('a renewal that the regular look sees first is told, and its old failure is forgotten', async () => {
   const site = new FakeSite(8);
   const { clock } = site;

@@ -13,6 +13,7 @@ import {
 } from '../../src/cluster/policies-manifests.ts';
 import {
   readCisResult,
+  readConformanceResult,
   readPatchResult,
   readVulnerabilityResult,
 } from '../../src/cluster/policies-results.ts';
@@ -149,7 +150,7 @@ describe('policy results', () => {
       readVulnerabilityResult({
         Resources: [{ Results: [{ Vulnerabilities: [{ Severity: 'CRITICAL' }, { Severity: 'LOW' }] }] }],
       }),
-    ).toEqual({ critical: 1, high: 0, medium: 0, low: 1, images: 1 });
+    ).toEqual({ critical: 1, high: 0, medium: 0, low: 1, images: 1, unscanned: 0 });
   });
 
   it.each(['', 'Killed', '[]', '{"upgraded":"many"}', 'null', 42, undefined])(
@@ -157,6 +158,8 @@ describe('policy results', () => {
     (output) => {
       expect(readPatchResult(output)).toBeUndefined();
       expect(readCisResult(output)).toBeUndefined();
+      expect(readVulnerabilityResult(output)).toBeUndefined();
+      expect(readConformanceResult(output)).toBeUndefined();
     },
   );
 });

@@ -127,6 +127,7 @@ describe('reboots after patching', () => {
     drainDeadlineMs: 10 * MINUTE,
     rebootDeadlineMs: 30 * MINUTE,
     closed: false,
+    hold: { unmanaged: false, localData: false },
     sickMember: async () => undefined,
   };
   interface Turn {
@@ -218,6 +219,38 @@ describe('reboots after patching', () => {
     expect(outcome).toHaveProperty('message', expect.stringContaining('x/stays'));
     expect(started).toEqual([]);
     expect(at).toBe(11);
+    expect(patched.at(-1)).toEqual({ spec: { unschedulable: false } });
+  });
+
+  it.each([
+    ['unmanaged', { metadata: {} }, 'has no controller'],
+    [
+      'localData',
+      { spec: { volumes: [{ name: 'cache', emptyDir: {} }] } },
+      'keeps data on the node in volume cache',
+    ],
+  ])('end nothing that the policy %s holds: the node goes back to work unpatched', async (rule, pod, why) => {
+    const held = {
+      apiVersion: 'v1',
+      kind: 'Pod',
+      spec: {},
+      status: { phase: 'Running' },
+      ...pod,
+      metadata: { name: 'kept', namespace: 'x' },
+    };
+    const hold = { unmanaged: false, localData: false, [rule]: true };
+    const { outcome, started, patched } = await rebootAll(
+      ['a'],
+      () => [node('a')],
+      () => ({ hold }),
+      [held],
+    );
+    expect(outcome).toMatchObject({
+      kind: 'failed',
+      code: 'DRAIN_BLOCKED',
+      message: expect.stringContaining(`x/kept: ${why}`),
+    });
+    expect(started).toEqual([]);
     expect(patched.at(-1)).toEqual({ spec: { unschedulable: false } });
   });
 

@@ -166,6 +166,86 @@ describe('scans by policy', () => {
     });
   });
 
+  it.each([
+    ['Trivy JSON of another shape', { SchemaVersion: 2, ArtifactName: 'image', Metadata: {} }],
+    ['a cluster without images', { ClusterName: 'c', Resources: [] }],
+    [
+      'images of which none could be pulled',
+      { Findings: [{ Name: 'web', Error: 'scan error: UNAUTHORIZED' }] },
+    ],
+  ])('take %s for no report, and not for no vulnerabilities', async (_what, report) => {
+    await using server = await startApiDouble();
+    const { client } = server;
+    await runPolicyPass(client, task('vulnerabilities'), signal);
+    server.core.pods = podLogs(() => JSON.stringify(report));
+    await finish(client, 'vulnerabilities-run-1', '');
+    expect(await runPolicyPass(client, task('vulnerabilities'), signal)).toEqual({
+      kind: 'failed',
+      message: 'the scan left no report',
+      summary: {},
+    });
+  });
+
+  it('count images that could not be looked at, and read a report between other lines', async () => {
+    await using server = await startApiDouble();
+    const { client } = server;
+    await runPolicyPass(client, task('vulnerabilities'), signal);
+    const Results = [{ Vulnerabilities: [{ Severity: 'HIGH' }] }, { Class: 'lang-pkgs' }];
+    const report = {
+      Resources: [
+        { Name: 'web', Results },
+        { Name: 'db', Error: 'scan error: timeout' },
+      ],
+    };
+    server.core.pods = podLogs(
+      () => `WARN a newer version exists\n${JSON.stringify(report, undefined, 2)}\nbye\n`,
+    );
+    await finish(client, 'vulnerabilities-run-1', '');
+    expect(await runPolicyPass(client, task('vulnerabilities'), signal)).toEqual({
+      kind: 'done',
+      summary: { critical: 0, high: 1, medium: 0, low: 0, images: 1, unscanned: 1 },
+    });
+  });
+
+  it('tell the counts of a conformance suite that failed, and trust none that ran no test', async () => {
+    await using server = await startApiDouble();
+    const { client } = server;
+    await runPolicyPass(client, task('conformance'), signal);
+    let log = 'Summarizing 2 Failures\nFAIL! -- 409 Passed | 2 Failed | 0 Pending | 6798 Skipped\n';
+    server.core.pods = podLogs(() => log);
+    await finish(client, 'conformance-run-1', '[FAIL] [sig-network] DNS should resolve', true);
+    expect(await runPolicyPass(client, task('conformance'), signal)).toEqual({
+      kind: 'failed',
+      message: '[FAIL] [sig-network] DNS should resolve',
+      summary: { passed: 409, failed: 2, skipped: 6798 },
+    });
+    log = 'Ran 0 of 7209 Specs\nSUCCESS! -- 0 Passed | 0 Failed | 0 Pending | 7209 Skipped\n';
+    await client.delete(`${JOBS}/conformance-run-1`, signal);
+    await client.delete('/api/v1/namespaces/pcg-policies/pods/conformance-run-1-x', signal);
+    await runPolicyPass(client, task('conformance'), signal);
+    await finish(client, 'conformance-run-1', '');
+    expect(await runPolicyPass(client, task('conformance'), signal)).toMatchObject({
+      kind: 'failed',
+      message: 'the scan left no report',
+    });
+  });
+
+  it('stop with the first role whose CIS scan ends badly, and keep what the other gave', async () => {
+    await using server = await startApiDouble();
+    const { client } = server;
+    await runPolicyPass(client, task('cis'), signal);
+    const Totals = { total_pass: 1, total_fail: 0, total_warn: 0, total_info: 0 };
+    server.core.pods = podLogs(() => JSON.stringify({ Controls: [], Totals }));
+    await finish(client, 'cis-run-1-cp-1', '');
+    await runPolicyPass(client, task('cis'), signal);
+    await finish(client, 'cis-run-1-w-1', 'unable to determine benchmark version', true);
+    expect(await runPolicyPass(client, task('cis'), signal)).toMatchObject({
+      kind: 'failed',
+      message: 'w-1: unable to determine benchmark version',
+      summary: { 'control-plane': { pass: 1, fail: 0 } },
+    });
+  });
+
   it('read the summary line of the conformance suite', () => {
     const log = 'Ran 411 of 7209 Specs\nSUCCESS! -- 411 Passed | 0 Failed | 0 Pending | 6798 Skipped\nPASS\n';
     expect(readConformanceResult(log)).toEqual({ passed: 411, failed: 0, skipped: 6798 });

@@ -169,6 +169,8 @@ describeWith(['chromium'], 'the page on day 2', () => {
     const dialog = await open(page, 'Change policies');
     await dialog.getByLabel('Patch nodes, one at a time').selectOption('Another time');
     await dialog.getByLabel('Patch nodes, one at a time: cron expression').fill('often');
+    await dialog.getByLabel('Maintenance window (minutes)').fill('90');
+    await dialog.getByLabel('Renew the control plane').uncheck();
     await dialog.getByLabel("Bucket's address").fill('https://s3.example.test');
     await dialog.getByLabel('Bucket', { exact: true }).fill('backups');
     await dialog.getByLabel('Workloads with Velero').uncheck();
@@ -182,7 +184,8 @@ describeWith(['chromium'], 'the page on day 2', () => {
     await dialog.waitFor({ state: 'detached' });
     const stored = await wanted(s, 2);
     expect(stored.spec.policies).toMatchObject({
-      patching: { schedule: '0 4 * * 1' },
+      patching: { schedule: '0 4 * * 1', windowMinutes: 90 },
+      certificates: { renewInPlace: false },
       backups: { workloads: false, target: { bucket: 'backups', sealedCredentials: expect.any(String) } },
       drain: { unmanagedPods: 'hold', localData: 'evict' },
     });
@@ -209,6 +212,33 @@ describeWith(['chromium'], 'the page on day 2', () => {
     await restore.getByText('backup pcg-20260101010000').waitFor();
     await restore.getByText(problem.message).waitFor();
     expect(await restore.getByRole('button').count()).toBe(0);
+  });
+
+  it('restores one of the backups that are listed, whole or some namespaces of it', async () => {
+    await using s = await siteWithCluster();
+    const backups = [
+      { name: 'pcg-2', phase: 'Completed', completedAt: '2026-01-02T01:00:00Z' },
+      { name: 'pcg-1', phase: 'FailedValidation', completedAt: '' },
+    ];
+    const at = new Date().toISOString();
+    type Result = Omit<ClusterStatus['policies'][number], 'policy'>;
+    const backup = (result: Result) => ({ policies: [{ policy: 'backup', lastRunAt: at, ...result }] });
+    await runs(s, backup({ state: 'succeeded', summary: { phase: 'Completed', backups } }));
+    await using tab = await browser.open();
+    const { page } = tab;
+    await signIn(tab, s.portal, `/clusters/${s.id}`);
+    const dialog = await open(page, 'Restore pcg-2');
+    expect(await page.getByRole('button', { name: 'Restore pcg-1' }).count()).toBe(0);
+    await dialog.getByLabel('Namespaces').fill('shop, mail');
+    await dialog.getByRole('button', { name: 'Restore', exact: true }).click();
+    await dialog.waitFor({ state: 'detached' });
+    expect((await wanted(s, 2)).actions).toMatchObject([
+      { kind: 'restore-backup', backup: 'pcg-2', namespaces: ['shop', 'mail'] },
+    ]);
+    // After a backup that failed the earlier ones are still there.
+    await runs(s, backup({ state: 'failed', summary: {}, error: { ...problem, details: { backups } } }));
+    await page.getByText(problem.message).waitFor();
+    await page.getByRole('button', { name: 'Restore pcg-2' }).waitFor();
   });
 
   it('says of every node what it waits for, until when, and whether that is usual; and what went wrong, once (X13)', async () => {

@@ -4,7 +4,7 @@
  * the first node that cannot be drained, does not reboot or does not come back.
  */
 import type { KubeClient } from '../../kube/client.ts';
-import { drainPass } from '../../kube/drain.ts';
+import { drainPass, type HoldRules } from '../../kube/drain.ts';
 import { asRecord, asText } from '../../kube/errors.ts';
 import type { ErrorCode } from '../../contract/errors.ts';
 import type { ClusterRecord } from '../model.ts';
@@ -52,6 +52,8 @@ export interface RebootOptions {
   readonly rebootDeadlineMs: number;
   /** The maintenance window is over: no further node is begun. */
   readonly closed: boolean;
+  /** Pods that only a person may end: they keep their node from its reboot. */
+  readonly hold: HoldRules;
   /** Name of an etcd member that is not healthy; asked before a control-plane node goes away. */
   readonly sickMember: () => Promise<string | undefined>;
 }
@@ -139,9 +141,9 @@ async function drain(
   signal: AbortSignal,
 ): Promise<RebootStep> {
   const { name } = node;
-  const { nowMs } = options;
+  const { nowMs, hold } = options;
   await cordon(client, name, true, signal);
-  const pass = await drainPass(client, name, { unreachable: false, force: false, nowMs }, signal);
+  const pass = await drainPass(client, name, { unreachable: false, force: false, nowMs, hold }, signal);
   const late = nowMs - current.since > options.drainDeadlineMs;
   if (pass.kind === 'draining') {
     const [blocked] = pass.blocked;

@@ -11,6 +11,7 @@ import { backUp, restore } from './backups.ts';
 import { type RebootOptions, readRebootProgress, rebootingNode, rebootNodes } from './reboot.ts';
 import { isPolicyName, nextRun, type PolicyName } from './schedule.ts';
 import { unhealthyMember } from '../steps/certificates.ts';
+import { holdRules } from '../steps/withdraw.ts';
 import { snapshotEtcd } from './snapshot.ts';
 
 /** Copying volumes and the whole conformance suite take hours on good days. */
@@ -142,6 +143,7 @@ async function reboot(
     drainDeadlineMs: timings.drainDeadlineMs,
     rebootDeadlineMs: timings.rebootDeadlineMs,
     closed: isClosed(context),
+    hold: holdRules(context),
     sickMember: () => unhealthyMember(context, signal),
   };
   const progress = readRebootProgress(summary['reboots']);

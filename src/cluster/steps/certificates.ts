@@ -12,10 +12,13 @@ import { API_PORT, apiHosts } from '../observe.ts';
 import { renewCertificatesJob } from '../policies-manifests.ts';
 import { followJob } from '../policy-runs.ts';
 import { kubeNodeOf } from '../situation.ts';
-import { EXPIRY } from '../timings.ts';
+import { EXPIRY, warnBeforeMs } from '../timings.ts';
 
 const ETCD_PORT = 2379;
 const DAY_MS = 24 * 60 * 60 * 1000;
+/** The next step where the policy lets no Job renew them. */
+export const RENEW_BY_HAND =
+  'Renewing in place is switched off (policies.certificates): run "kubeadm certs renew all" on each control-plane node and restart its components, or rotate the certificates, which replaces the control plane node by node.';
 /** A run that failed is looked at this rarely; the next day brings a new one. */
 const FAILED_PAUSE_MS = 60 * 60 * 1000;
 
@@ -124,12 +127,15 @@ function noted(
 /** Said once when the month begins: by then renewal has failed for a month, or the CA itself ends. */
 async function warn({ name, ...record }: ClusterRecord, context: StepContext): Promise<void> {
   const at = record.certificatesExpireAt;
-  const near = at !== undefined && at - context.clock.now() < EXPIRY.warnMs;
+  const policy = context.document.spec.policies.certificates;
+  const near = at !== undefined && at - context.clock.now() < warnBeforeMs(policy);
   if (near === (record.certificatesWarned === true)) return;
   await context.commit((current) => ({ ...current, certificatesWarned: near }));
   if (!near) return;
   const error = toProblem(
-    new PcgError('CERTIFICATES_EXPIRING', `the first certificate of ${name} ends ${iso(at)}`),
+    new PcgError('CERTIFICATES_EXPIRING', `the first certificate of ${name} ends ${iso(at)}`, {
+      ...(policy.renewInPlace ? {} : { fix: RENEW_BY_HAND }),
+    }),
   );
   await context.event({ severity: 'warning', reason: 'CertificatesExpiring', message: error.message, error });
 }

@@ -58,7 +58,8 @@ export async function drainNode(
 /** Nothing ends these but a person: no deadline does. */
 const FOR_A_PERSON: ReadonlySet<string> = new Set(['unmanaged', 'local-data']);
 
-function holdRules({ document }: StepContext): HoldRules {
+/** The cluster's own rules for every drain of its nodes. */
+export function holdRules({ document }: Pick<StepContext, 'document'>): HoldRules {
   const { unmanagedPods, localData } = document.spec.policies.drain;
   return { unmanaged: unmanagedPods === 'hold', localData: localData === 'hold' };
 }

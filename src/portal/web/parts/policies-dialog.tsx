@@ -21,6 +21,7 @@ export function PoliciesDialog(props: ChangeProps) {
     region: target?.region ?? 'us-east-1',
     accessKeyId: '',
     secretAccessKey: '',
+    windowMinutes: String(spec.policies.patching.windowMinutes ?? ''),
     maxReplacements: String(spec.policies.remediation.maxReplacements),
     unhealthyAfterSeconds: String(spec.policies.remediation.unhealthyAfterSeconds),
   });
@@ -30,7 +31,7 @@ export function PoliciesDialog(props: ChangeProps) {
   const set = <K extends keyof Policies>(key: K, changes: Partial<Policies[K]>) => {
     policies.value = { ...policies.value, [key]: { ...policies.value[key], ...changes } };
   };
-  const { patching, scans, backups, remediation, drain, erase } = policies.value;
+  const { patching, scans, backups, remediation, certificates, drain, erase } = policies.value;
   const at = 'spec.policies';
   return (
     <ChangeDialog
@@ -43,12 +44,22 @@ export function PoliciesDialog(props: ChangeProps) {
       {(errorOf) => (
         <>
           <h3>OS patching</h3>
-          <ScheduleField
-            label="Patch nodes, one at a time"
-            value={patching.schedule}
-            error={errorOf(`${at}.patching.schedule`)}
-            onChange={(schedule) => set('patching', { schedule })}
-          />
+          <div class="grid2">
+            <ScheduleField
+              label="Patch nodes, one at a time"
+              value={patching.schedule}
+              error={errorOf(`${at}.patching.schedule`)}
+              onChange={(schedule) => set('patching', { schedule })}
+            />
+            <TextField
+              label="Maintenance window (minutes)"
+              hint="A scheduled run begins no node after it; empty: no end"
+              type="number"
+              value={text.value.windowMinutes}
+              error={errorOf(`${at}.patching.windowMinutes`)}
+              onInput={type('windowMinutes')}
+            />
+          </div>
           <div class="stack">
             <CheckField
               label="Reboot a node when its patches need it"
@@ -167,6 +178,14 @@ export function PoliciesDialog(props: ChangeProps) {
               />
             ))}
           </div>
+          <h3>Certificates</h3>
+          <div class="stack">
+            <CheckField
+              label="Renew the control plane's certificates in place, by a privileged Job on each node"
+              checked={certificates.renewInPlace}
+              onChange={(renewInPlace) => set('certificates', { renewInPlace })}
+            />
+          </div>
           <h3>Broken nodes</h3>
           <div class="stack">
             <CheckField
@@ -228,6 +247,7 @@ type Typed = Record<
   | 'region'
   | 'accessKeyId'
   | 'secretAccessKey'
+  | 'windowMinutes'
   | 'maxReplacements'
   | 'unhealthyAfterSeconds',
   string
@@ -236,11 +256,16 @@ type Typed = Record<
 /** As a request may give them: the credentials only when they were typed. */
 function requested(policies: Policies, text: Typed): object {
   const { target, ...backups } = policies.backups;
+  const { windowMinutes: _before, ...patching } = policies.patching;
   const { url, bucket, prefix, region, accessKeyId, secretAccessKey } = text;
   const samePlace = target?.url === url && target.bucket === bucket;
   const typed = accessKeyId !== '' || secretAccessKey !== '';
   return {
     ...policies,
+    patching: {
+      ...patching,
+      ...(text.windowMinutes === '' ? {} : { windowMinutes: Number(text.windowMinutes) }),
+    },
     backups: {
       ...backups,
       ttlHours: Number(text.ttlHours),

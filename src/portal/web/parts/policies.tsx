@@ -4,6 +4,7 @@ import { canWrite, openCluster } from '../state.ts';
 import { api } from '../api.ts';
 import { ProblemBox, When } from './basics.tsx';
 import { Icon } from './icons.tsx';
+import { backupsOf, Restore } from './restore.tsx';
 import { scheduleText } from './schedule-field.tsx';
 import { TaskBadge } from './state.tsx';
 import { useTask } from './task.ts';
@@ -48,6 +49,9 @@ export function Policies({ cluster, onChange }: { cluster: Cluster; onChange: ()
                   <td>{schedule === undefined ? 'on request' : scheduleText(schedule)}</td>
                   <td>
                     <LastResult result={result} stale={cluster.stale} />
+                    {policy === 'backup' && may ? (
+                      <Restore cluster={cluster} backups={backupsOf(result)} />
+                    ) : null}
                   </td>
                   <td>{result?.nextRunAt ? <When at={result.nextRunAt} /> : '–'}</td>
                   {may && schedule === undefined ? <td /> : null}
