@@ -18,6 +18,10 @@ export class CommandQueue implements Source {
   queuedAt = 0;
   #entries = new Set<Entry>();
 
+  get size(): number {
+    return this.#entries.size;
+  }
+
   get ready(): boolean {
     return this.#entries.size > 0;
   }

@@ -121,6 +121,11 @@ export class Outlet {
     this.schedule();
   }
 
+  /** Frames of class 0 that wait for room. */
+  get controlWaiting(): number {
+    return this.#control.length;
+  }
+
   credit(holder: CreditHolder): void {
     this.#credits.add(holder);
     this.schedule();

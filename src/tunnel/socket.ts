@@ -137,7 +137,7 @@ class WebSocketCarrier implements Carrier {
   }
 
   close(code: number, reason: string): void {
-    this.#webSocket.close(code === 1006 ? CLOSE.GOING_AWAY : code, shortened(reason));
+    this.#webSocket.close(sayable(code), shortened(reason));
   }
 
   terminate(): void {
@@ -177,6 +177,17 @@ class WebSocketCarrier implements Carrier {
   }
 }
 
+/** A session may end with any number that the peer's GOAWAY said, and `ws` throws at those that the RFC keeps. */
+function sayable(code: number): number {
+  const ours = code === CLOSE.NORMAL || (code >= 3000 && code <= 4999);
+  return ours ? code : CLOSE.GOING_AWAY;
+}
+
+/** Cut between two characters: text that is not UTF-8 would hide the code from the peer. */
 function shortened(reason: string): Buffer {
-  return Buffer.from(reason).subarray(0, MAX_REASON_BYTES);
+  const bytes = Buffer.from(reason);
+  if (bytes.length <= MAX_REASON_BYTES) return bytes;
+  let end = MAX_REASON_BYTES;
+  while (((bytes[end] as number) & 0xc0) === 0x80) end -= 1;
+  return bytes.subarray(0, end);
 }

@@ -27,6 +27,8 @@ const READ_BUFFER_BYTES = 16 * 1024;
  *  socket buffers that small views would keep alive. */
 const PACK_BELOW_BYTES = 4 * 1024;
 const PACK_BYTES = 16 * 1024;
+/** A full frame in what one read of a socket brings is kept as it is. */
+const MAX_KEPT_SHARE = 4;
 
 /** What a stream needs of its session. */
 export interface StreamLink {
@@ -380,7 +382,7 @@ export class SessionStream extends Duplex implements Source {
   #store(payload: Buffer): void {
     this.#inboxBytes += payload.length;
     if (payload.length >= PACK_BELOW_BYTES) {
-      this.#inbox.push(payload);
+      this.#inbox.push(kept(payload));
       this.#tailRoom = 0;
       return;
     }
@@ -435,6 +437,14 @@ export class SessionStream extends Duplex implements Source {
     callback(error);
     written?.(error ?? new StreamError(STREAM.CANCELLED, 'stream destroyed'));
   }
+}
+
+/** A view that waits keeps all of its buffer: one of a buffer many times its size is copied. */
+function kept(payload: Buffer): Buffer {
+  if (payload.buffer.byteLength <= MAX_KEPT_SHARE * payload.length) return payload;
+  const copy = Buffer.allocUnsafeSlow(payload.length);
+  copy.set(payload);
+  return copy;
 }
 
 function ignore(): void {}

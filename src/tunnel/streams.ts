@@ -28,6 +28,11 @@ import { SessionStream, type StreamLink } from './stream.ts';
 
 /** Opens that wait for their target, per direction; more are BUSY. */
 const MAX_UNANSWERED = 256;
+/**
+ * Answers to the peer's opens, and resets, that wait because it acknowledges nothing. Far more than an honest peer
+ * can have asked for before it is believed dead.
+ */
+const MAX_WAITING_ANSWERS = 4096;
 /** A target that does not answer within this time is CONN_TIMEOUT. */
 export const DIAL_DEADLINE_MS = 10_000;
 /** The opener waits longer than the dial, so that it hears the reason. */
@@ -206,6 +211,8 @@ export class Streams implements StreamLink {
     if (id === 0 || id % 2 !== parity) return violated(CLOSE.PROTOCOL, 'OPEN with an id of the wrong side');
     if (id <= this.#lastPeerId) return violated(CLOSE.PROTOCOL, 'OPEN with an id that was used before');
     this.#lastPeerId = id;
+    if (this.#commands.size + this.#init.outlet.controlWaiting > MAX_WAITING_ANSWERS)
+      return violated(CLOSE.TOO_MANY, 'opens without end, and their answers are not taken');
     const request = readOpen(payload);
     if (request === undefined) return this.#refuse(id, STREAM.PROTOCOL, 'unreadable OPEN');
     if (this.#draining) return this.#refuse(id, STREAM.DRAINING, 'draining');

@@ -2,6 +2,7 @@
  * Layer 5's payloads on their way: cut into frames, put together again, delivered one at a time. The receiver keeps
  * memory for what it promised and promises more when the handler is done, so a slow disk slows the sender.
  */
+import { Assembly } from '../base/assembly.ts';
 import { STREAM, StreamError } from './codes.ts';
 import { MAX_CREDIT_BYTES } from './credit.ts';
 import { FLAG_FIN, HEADER_BYTES, type OutFrame, outFrame, TYPE } from './frame.ts';
@@ -113,9 +114,8 @@ export class SyncReceiver implements CreditHolder {
   readonly #deliver: (kind: SyncKind, payload: Buffer) => Promise<void>;
   readonly #returnCredit: (holder: CreditHolder) => void;
   #credit: number;
-  #pieces: Buffer[] = [];
+  readonly #pieces = new Assembly();
   #type = 0;
-  #bytes = 0;
   #cost = 0;
   #queue: { kind: SyncKind; payload: Buffer; cost: number }[] = [];
   #busy = false;
@@ -138,17 +138,13 @@ export class SyncReceiver implements CreditHolder {
     if (this.#credit < 0) return 'SYNC beyond its credit';
     if (payload.length === 0) return 'empty SYNC';
     if (this.#pieces.length > 0 && type !== this.#type) return 'SYNC pieces of two kinds';
+    if (this.#pieces.length + payload.length > MAX_SYNC_BYTES) return 'SYNC payload too long';
     this.#type = type;
-    this.#bytes += payload.length;
     this.#cost += cost;
-    if (this.#bytes > MAX_SYNC_BYTES) return 'SYNC payload too long';
-    this.#pieces.push(payload);
+    this.#pieces.add(payload);
     if ((flags & FLAG_FIN) === 0) return undefined;
-    // a copy even of one piece: views would keep whole socket buffers alive while the disk is slow
-    const whole = Buffer.concat(this.#pieces);
-    this.#queue.push({ kind: type === TYPE.SYNC ? 'sync' : 'ack', payload: whole, cost: this.#cost });
-    this.#pieces = [];
-    this.#bytes = 0;
+    const kind = type === TYPE.SYNC ? 'sync' : 'ack';
+    this.#queue.push({ kind, payload: this.#pieces.take(), cost: this.#cost });
     this.#cost = 0;
     if (!this.#busy) void this.#work();
     return undefined;
@@ -158,7 +154,7 @@ export class SyncReceiver implements CreditHolder {
   close(): void {
     this.#closed = true;
     this.#queue = [];
-    this.#pieces = [];
+    this.#pieces.clear();
   }
 
   async #work(): Promise<void> {

@@ -4,6 +4,7 @@
  * Messages of an unknown type are ignored, so that a newer peer may say more.
  */
 import { z } from 'zod';
+import { Assembly } from '../base/assembly.ts';
 import { EventSchema } from '../contract/events.ts';
 import type { SyncKind, TunnelSession } from './session.ts';
 
@@ -98,24 +99,17 @@ export function encodeMessage(message: unknown): Buffer[] {
 
 /** Puts chunks together again; one for each kind. */
 export class MessageReader {
-  #chunks: Buffer[] = [];
-  #bytes = 0;
+  readonly #chunks = new Assembly();
 
   /** Undefined until the last chunk. Throws SyntaxError or RangeError for what no honest peer sends. */
   push(payload: Buffer): unknown {
-    this.#bytes += payload.length;
-    if (this.#bytes > MAX_SYNC_MESSAGE_BYTES * 1.01) {
-      this.#chunks = [];
-      this.#bytes = 0;
+    if (this.#chunks.length + payload.length - 1 > MAX_SYNC_MESSAGE_BYTES) {
+      this.#chunks.clear();
       throw new RangeError('a sync message is too large');
     }
-    // copied: the payload is a view of a larger message that should not live as long
-    this.#chunks.push(Buffer.from(payload.subarray(1)));
+    this.#chunks.add(payload.subarray(1));
     if (payload[0] === MORE) return undefined;
-    const text = Buffer.concat(this.#chunks).toString('utf8');
-    this.#chunks = [];
-    this.#bytes = 0;
-    return JSON.parse(text);
+    return JSON.parse(this.#chunks.take().toString('utf8'));
   }
 }
 
