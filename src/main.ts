@@ -42,9 +42,11 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   });
 }
 holdLifeline(process.env, systemClock, () => stop.abort(new SignalError('SIGTERM')));
-// A reader that went away (`pcg ... | head`) is no failure of ours.
+// A reader that went away (`pcg ... | head`) is no failure of ours, but what follows events for ever has no more to do.
+const readerGone = new Error('nobody reads the output any more');
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
+  stop.abort(readerGone);
 });
 
 const context = createContext();
@@ -75,7 +77,7 @@ try {
 } catch (error) {
   if (error instanceof CommanderError) {
     process.exitCode = error.exitCode === 0 ? 0 : 2;
-  } else {
+  } else if (stop.signal.reason !== readerGone) {
     process.exitCode = exitCodeOf(stop.signal.aborted ? stop.signal.reason : error);
     if (!stop.signal.aborted) process.stderr.write(`${formatError(error, context.verbose)}\n`);
   }

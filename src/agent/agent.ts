@@ -4,15 +4,16 @@
  * pairing when there is none, and survives kill -9 at any instruction because everything it knows is either
  * on disk or in MAAS.
  */
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { chmodSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import type { Clock } from '../base/clock.ts';
-import { PcgError } from '../base/errors.ts';
+import { listenError } from '../base/listen-error.ts';
 import type { Log } from '../base/log.ts';
 import type { AGENT_SETTINGS } from '../config/agent-settings.ts';
 import type { SettingValues } from '../config/settings.ts';
 import { acquireProcessLock, RECORDS_SCHEMA, SqliteFile, SqliteRecords } from '../store/sqlite.ts';
+import { makeDirectory } from '../store/directory.ts';
 import { OUTBOX_SCHEMA, SqliteOutbox } from '../store/sqlite-outbox.ts';
 import { accountRoutes } from './api/accounts.ts';
 import { clusterRoutes } from './api/clusters.ts';
@@ -20,6 +21,7 @@ import { doctorRoutes } from './api/doctor.ts';
 import { machineRoutes } from './api/machines.ts';
 import { createApiServer } from './api/server.ts';
 import { statusRoutes } from './api/status.ts';
+import { checkSettings } from './check-settings.ts';
 import { Core } from './core.ts';
 import { registerAgentMetrics, registerHealth } from './health.ts';
 
@@ -43,9 +45,15 @@ export interface Agent extends AsyncDisposable {
 /** Opens the state and binds the local listeners; throws CONFLICT when another agent works on that state. */
 export async function startAgent(options: AgentOptions): Promise<Agent> {
   const { settings, clock, log } = options;
-  mkdirSync(settings.stateDir, { recursive: true, mode: 0o700 });
+  checkSettings(settings);
+  makeDirectory(settings.stateDir);
   await using stack = new AsyncDisposableStack();
-  stack.use(acquireProcessLock(join(settings.stateDir, 'agent.lock')));
+  stack.use(
+    acquireProcessLock(
+      join(settings.stateDir, 'agent.lock'),
+      'Stop the other agent, or give this one a state directory of its own (--state-dir).',
+    ),
+  );
   const file = stack.use(
     SqliteFile.open(join(settings.stateDir, 'agent.db'), [...RECORDS_SCHEMA, ...OUTBOX_SCHEMA]),
   );
@@ -85,7 +93,9 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const socketPath = settings.socket ?? join(settings.stateDir, 'agent.sock');
   const local = stack.adopt(createApiServer('local', log, routes), (server) => server.close());
   rmSync(socketPath, { force: true }); // of a killed predecessor: the lock proves that it is gone
-  await local.listen({ path: socketPath });
+  await local.listen({ path: socketPath }).catch((cause: unknown) => {
+    throw listenError(socketPath, 'socket', cause);
+  });
   chmodSync(socketPath, 0o600);
 
   const healthUrl =
@@ -111,8 +121,11 @@ async function listenHealth(
   log: Log,
 ): Promise<string> {
   const match = /^(?:\[?([^\]]*)\]?:)?(\d+)$/.exec(listen);
-  if (!match) throw new PcgError('BAD_CONFIG', `listen: "${listen}" is not host:port`, { field: 'listen' });
   const server = stack.adopt(createApiServer('local', log, []), (opened) => opened.close());
   registerHealth(server, { registry, ready: () => true });
-  return server.listen({ host: match[1] || '127.0.0.1', port: Number(match[2]) });
+  return server
+    .listen({ host: match?.[1] || '127.0.0.1', port: Number(match?.[2]) })
+    .catch((cause: unknown) => {
+      throw listenError(listen, 'listen', cause);
+    });
 }

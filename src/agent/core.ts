@@ -92,6 +92,8 @@ export class Core implements AsyncDisposable {
     this.#identity = await loadOrCreateKeys(this.#records);
     systemd.ready();
     systemd.status('waiting to be paired');
+    if (!(await loadPairing(this.#records)))
+      log.info({ stateDir: this.#options.settings.stateDir }, 'waiting to be paired: run pcg pair');
     const pairing = await this.#waitForPairing(signal);
     if (!pairing) return systemd.stopping();
     const parts = await this.#build(pairing, this.#identity, (text) => systemd.status(text));
@@ -299,13 +301,7 @@ const iso = (ms: number): string => new Date(ms).toISOString();
 /** The account of the settings, under an id that portal and gateway derive alike from the gateway's. */
 function localAccount({ settings }: AgentOptions, gatewayId: string) {
   const { maasUrl, maasApiKey, maasCaFile } = settings;
-  if (maasUrl === undefined) return undefined;
-  if (maasApiKey === undefined) {
-    throw new PcgError('BAD_CONFIG', 'maasUrl is set, but there is no API key', {
-      field: 'maasApiKey',
-      fix: 'Set PCG_MAAS_API_KEY or PCG_MAAS_API_KEY_FILE.',
-    });
-  }
+  if (maasUrl === undefined || maasApiKey === undefined) return undefined;
   return {
     id: `ca-${gatewayId.replace(/^gw-/, '')}`,
     endpoint: maasUrl,

@@ -6,7 +6,7 @@
 import { constants } from 'node:fs';
 import { access, statfs } from 'node:fs/promises';
 import { connect } from 'node:net';
-import { type Clock, withDeadline } from '../base/clock.ts';
+import { type Clock, DeadlineError, withDeadline } from '../base/clock.ts';
 import { describeError, PcgError, toProblem } from '../base/errors.ts';
 import type { AgentStatus, Check, CheckReport } from '../contract/api.ts';
 import { rightsReport } from '../maas/rights.ts';
@@ -42,8 +42,8 @@ export async function examine(options: DoctorOptions, signal: AbortSignal): Prom
       try {
         return { id, group, ...(await withDeadline(clock, CHECK_TIMEOUT_MS, id, signal, run)) };
       } catch (error) {
-        const problem = toProblem(error);
-        const measured = error instanceof PcgError ? problem.message : describeError(error);
+        const problem = toProblem(error instanceof DeadlineError ? notInTime(error) : error);
+        const measured = problem.code === 'INTERNAL' ? describeError(error) : problem.message;
         return {
           id,
           group,
@@ -57,6 +57,13 @@ export async function examine(options: DoctorOptions, signal: AbortSignal): Prom
     }),
   );
   return { checks, startedAt, durationMs: Math.round(clock.monotonic() - started) };
+}
+
+function notInTime(cause: DeadlineError): PcgError {
+  return new PcgError('DEADLINE', `no answer within ${cause.timeoutMs / 1000} s`, {
+    fix: 'What is examined accepts questions but does not answer them: see whether it hangs or is overloaded, and whether something in between drops packets.',
+    cause,
+  });
 }
 
 function examinations(options: DoctorOptions): Examination[] {

@@ -18,7 +18,11 @@ export function readSpec(path: string): Record<string, unknown> {
   try {
     parsed = parseYaml(readFileSync(path, 'utf8'));
   } catch (cause) {
-    throw new PcgError('INVALID_INPUT', `cannot read ${path} as YAML`, { field: 'spec-file', cause });
+    const [reason] = String(cause instanceof Error ? cause.message : cause).split('\n');
+    throw new PcgError('INVALID_INPUT', `cannot read ${path} as YAML: ${reason}`, {
+      field: 'spec-file',
+      cause,
+    });
   }
   if (typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed))
     return parsed as Record<string, unknown>;

@@ -1,7 +1,11 @@
 /** `pcg config show|validate`: every setting with its value and where it came from. */
 import type { Command } from 'commander';
+import { checkSettings } from '../agent/check-settings.ts';
+import { Secret } from '../base/log.ts';
 import { AGENT_SETTINGS } from '../config/agent-settings.ts';
 import { loadSettings } from '../config/settings.ts';
+import { parseApiKey } from '../maas/api-key.ts';
+import { normaliseEndpoint } from '../maas/endpoint.ts';
 import type { CliContext } from './context.ts';
 
 export function configCommand(program: Command, context: CliContext): void {
@@ -27,7 +31,13 @@ export function configCommand(program: Command, context: CliContext): void {
     .description('Check the settings; exit code 78 names the first wrong one.')
     .option('-c, --config-file <path>', 'YAML file with settings')
     .action((options: { configFile?: string }) => {
-      loadSettings(AGENT_SETTINGS, { environment: context.environment, file: options.configFile });
+      const { values } = loadSettings(AGENT_SETTINGS, {
+        environment: context.environment,
+        file: options.configFile,
+      });
+      checkSettings(values);
+      if (values.maasUrl !== undefined) normaliseEndpoint(values.maasUrl);
+      if (values.maasApiKey !== undefined) parseApiKey(new Secret(values.maasApiKey));
       if (context.json) context.event({ result: 'ok' });
       else context.out('ok');
     });

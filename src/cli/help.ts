@@ -2,7 +2,8 @@
 import type { Command } from 'commander';
 import { AGENT_SETTINGS } from '../config/agent-settings.ts';
 import { CLIENT_SETTINGS, PAIR_SETTINGS, PORTAL_SETTINGS } from '../config/portal-settings.ts';
-import type { SettingDefinitions } from '../config/settings.ts';
+import { nearest, type SettingDefinitions } from '../config/settings.ts';
+import { PcgError } from '../base/errors.ts';
 import type { CliContext } from './context.ts';
 import { EXIT_CODES } from './exit-codes.ts';
 
@@ -13,8 +14,15 @@ export function helpCommand(program: Command, context: CliContext): void {
     .action((topic: string | undefined) => {
       const table = topic === undefined ? undefined : TOPICS[topic];
       if (table) return table(context);
-      const command = program.commands.find((candidate) => candidate.name() === topic) ?? program;
-      context.out(command.helpInformation());
+      if (topic === undefined) return context.out(program.helpInformation());
+      const command = program.commands.find((candidate) => candidate.name() === topic);
+      if (command) return context.out(command.helpInformation());
+      const known = [...program.commands.map((candidate) => candidate.name()), ...Object.keys(TOPICS)];
+      const near = nearest(topic, known);
+      throw new PcgError('INVALID_INPUT', `there is no command or topic "${topic}"`, {
+        field: 'topic',
+        fix: near === undefined ? '`pcg help` lists the commands.' : `Did you mean "${near}"?`,
+      });
     });
 }
 

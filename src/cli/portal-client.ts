@@ -4,7 +4,7 @@
  */
 import { Agent, request } from 'undici';
 import type { Clock } from '../base/clock.ts';
-import { PcgError } from '../base/errors.ts';
+import { describeError, PcgError } from '../base/errors.ts';
 import type { Secret } from '../base/log.ts';
 import { SignInResultSchema } from '../contract/api.ts';
 import { type ProblemDetails, ProblemDetailsSchema } from '../contract/errors.ts';
@@ -106,7 +106,11 @@ export class PortalClient implements AsyncDisposable {
       });
     } catch (cause) {
       if (signal.aborted) throw signal.reason;
-      throw new PcgError('PORTAL_UNREACHABLE', `the portal at ${this.#base} does not answer`, { cause });
+      throw new PcgError(
+        'PORTAL_UNREACHABLE',
+        `the portal at ${this.#base} does not answer: ${describeError(cause)}`,
+        { cause },
+      );
     }
   }
 }

@@ -8,7 +8,7 @@ import { loadSettings, type SettingValues } from '../config/settings.ts';
 import { startPortal } from '../portal/server.ts';
 import type { TlsFiles } from '../portal/tls-files.ts';
 import type { CliContext } from './context.ts';
-import { integerOption } from './options.ts';
+import { emailOption, integerOption, logLevelOption, webAddressOption } from './options.ts';
 
 const DEFAULT_PORT = 8443;
 
@@ -36,13 +36,17 @@ export function portalCommand(program: Command, context: CliContext): void {
       'SQLite file, or postgres://...',
       join(process.cwd(), 'pcg-portal.db'),
     )
-    .option('--public-url <url>', 'how users and gateways reach this portal (behind a load balancer)')
+    .option(
+      '--public-url <url>',
+      'how users and gateways reach this portal (behind a load balancer)',
+      webAddressOption,
+    )
     .option('--tls-cert <path>', PORTAL_SETTINGS.tlsCert.doc)
     .option('--tls-key <path>', PORTAL_SETTINGS.tlsKey.doc)
     .option('--tls-ca <path>', PORTAL_SETTINGS.tlsCa.doc)
     .option('--kube-port <n>', PORTAL_SETTINGS.kubePort.doc, integerOption(0, 65_535))
-    .option('--admin-email <address>', 'first tenant administrator', 'admin@localhost')
-    .option('--log-level <level>', 'trace, debug, info, warn, error', 'info')
+    .option('--admin-email <address>', 'first tenant administrator', emailOption, 'admin@localhost')
+    .option('--log-level <level>', 'trace, debug, info, warn, error', logLevelOption, 'info')
     .addHelpText(
       'after',
       "\nThe first administrator's password comes from PCG_ADMIN_PASSWORD; without it one is made and printed once.\nThe TLS options have environment variables: see `pcg help environment`.",

@@ -7,7 +7,7 @@ import { FaultSyntaxError, faultCatalogue } from '../simulator/maas/faults.ts';
 import { defaultScenario } from '../simulator/scenario.ts';
 import { startSimulator } from '../simulator/simulator.ts';
 import type { CliContext } from './context.ts';
-import { integerOption } from './options.ts';
+import { integerOption, logLevelOption } from './options.ts';
 import { untilStopped } from './portal.ts';
 
 const MAAS_PORT = 5240;
@@ -72,7 +72,7 @@ export function simulateCommand(program: Command, context: CliContext): void {
       integerOption(0, 60_000),
       0,
     )
-    .option('--log-level <level>', 'trace, debug, info, warn, error', 'info')
+    .option('--log-level <level>', 'trace, debug, info, warn, error', logLevelOption, 'info')
     .addHelpText(
       'after',
       () =>
@@ -125,6 +125,8 @@ export function simulateCommand(program: Command, context: CliContext): void {
             fix: '`pcg simulate --help` lists the faults.',
             cause: error,
           });
+        if (error instanceof RangeError)
+          throw new PcgError('INVALID_INPUT', error.message, { field: '--maas-version', cause: error });
         throw error;
       }
     });

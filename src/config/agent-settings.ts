@@ -1,4 +1,5 @@
 /** Everything that can be set on a gateway agent: one table for flags, environment, file and `config show`. */
+import { atLeast, hostAndPort, logLevel, webUrl } from './checks.ts';
 import type { SettingDefinitions } from './settings.ts';
 
 const ACTIVE_POLL_MS = 5_000; // MAAS updates node events at most every few seconds
@@ -22,12 +23,14 @@ export const AGENT_SETTINGS = {
     format: 'string',
     default: '127.0.0.1:8686',
     env: 'PCG_LISTEN',
+    check: hostAndPort,
   },
   maasUrl: {
     doc: 'MAAS endpoint of the default cloud account, e.g. http://10.11.12.13:5240/MAAS.',
     format: 'url',
     default: null,
     env: 'PCG_MAAS_URL',
+    check: webUrl,
   },
   maasApiKey: {
     doc: 'MAAS API key of the default cloud account (environment, file or PCG_MAAS_API_KEY_FILE).',
@@ -46,12 +49,14 @@ export const AGENT_SETTINGS = {
     format: 'url',
     default: null,
     env: 'PCG_HTTPS_PROXY',
+    check: webUrl,
   },
   httpProxy: {
     doc: 'Proxy for http. Propagated to all nodes.',
     format: 'url',
     default: null,
     env: 'PCG_HTTP_PROXY',
+    check: webUrl,
   },
   noProxy: {
     doc: 'Hosts, domains, CIDRs that are reached directly. Propagated to all nodes.',
@@ -70,6 +75,7 @@ export const AGENT_SETTINGS = {
     format: 'url',
     default: null,
     env: 'PCG_MACHINE_PROXY',
+    check: webUrl,
   },
   ntpServers: {
     doc: 'NTP servers for nodes; default: what MAAS gives them.',
@@ -88,23 +94,27 @@ export const AGENT_SETTINGS = {
     format: 'integer',
     default: ACTIVE_POLL_MS,
     env: 'PCG_POLL_ACTIVE_MS',
+    check: atLeast(1),
   },
   pollIdleMs: {
     doc: 'How often MAAS is read at rest, ms.',
     format: 'integer',
     default: IDLE_POLL_MS,
     env: 'PCG_POLL_IDLE_MS',
+    check: atLeast(1),
   },
   simulatedSpeed: {
     doc: 'Only against the simulator: divides deadlines and intervals by this.',
     format: 'integer',
     default: 1,
     env: 'PCG_SIMULATED_SPEED',
+    check: atLeast(1),
   },
   logLevel: {
     doc: 'trace, debug, info, warn, error.',
     format: 'string',
     default: 'info',
     env: 'PCG_LOG_LEVEL',
+    check: logLevel,
   },
 } as const satisfies SettingDefinitions;

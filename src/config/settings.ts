@@ -15,6 +15,8 @@ export interface SettingDefinition {
   readonly default: string | number | boolean | readonly string[] | null;
   /** Environment variable; a secret may also come from `<env>_FILE`. */
   readonly env: string;
+  /** What is wrong with a value that has the format; undefined when nothing is. Never quotes credentials. */
+  readonly check?: (value: unknown) => string | undefined;
 }
 export type SettingDefinitions = Readonly<Record<string, SettingDefinition>>;
 
@@ -116,8 +118,10 @@ function readFile(path: string, definitions: SettingDefinitions): Record<string,
   try {
     parsed = parseYaml(readFileSync(path, 'utf8')) ?? {};
   } catch (cause) {
-    throw new PcgError('BAD_CONFIG', `cannot read the configuration file ${path}`, {
+    const [reason] = String(cause instanceof Error ? cause.message : cause).split('\n');
+    throw new PcgError('BAD_CONFIG', `cannot read the configuration file ${path}: ${reason}`, {
       field: 'config-file',
+      fix: 'Give the path of a readable YAML file.',
       cause,
     });
   }
@@ -182,6 +186,12 @@ function coerce(definition: SettingDefinition | undefined, value: unknown): unkn
 
 function assertFormat(definition: SettingDefinition, value: unknown): void {
   if (value === null || value === undefined) return;
+  assertType(definition, value);
+  const complaint = definition.check?.(value);
+  if (complaint !== undefined) throw new Error(complaint);
+}
+
+function assertType(definition: SettingDefinition, value: unknown): void {
   switch (definition.format) {
     case 'integer':
       if (!Number.isSafeInteger(value)) throw new Error(`"${show(value)}" is not a whole number`);

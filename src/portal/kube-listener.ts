@@ -5,6 +5,7 @@
  */
 import type { ServerResponse } from 'node:http';
 import https from 'node:https';
+import { listenError } from '../base/listen-error.ts';
 import { type AddressInfo, isIP } from 'node:net';
 import { hostname, networkInterfaces } from 'node:os';
 import type { Duplex } from 'node:stream';
@@ -119,10 +120,7 @@ async function bind(server: https.Server, { host, port }: KubeListenerOptions): 
     await listen(server, host, wanted);
   } catch (cause) {
     if (typeof port === 'number' || wanted === 0)
-      throw new PcgError('BAD_CONFIG', `cannot listen on ${host}:${wanted} for kubectl`, {
-        field: 'kube-port',
-        cause,
-      });
+      throw listenError(`${host}:${wanted} for kubectl`, 'kube-port', cause);
     await listen(server, host, 0);
   }
 }

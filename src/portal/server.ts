@@ -8,6 +8,7 @@ import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Clock } from '../base/clock.ts';
 import { PcgError } from '../base/errors.ts';
+import { listenError } from '../base/listen-error.ts';
 import type { Log, Secret } from '../base/log.ts';
 import { createProxies, isProxied } from './api/proxies.ts';
 import { createApp } from './api/routes.ts';
@@ -22,6 +23,7 @@ import { seedProfiles } from './profiles.ts';
 import { openStore, type StoreOptions } from './store/open.ts';
 import { sweepForever } from './sweep.ts';
 import { TUNNEL_PATH } from '../tunnel/accept.ts';
+import { acquireProcessLock } from '../store/sqlite.ts';
 import { readTlsFiles, type TlsFiles, watchTlsFiles } from './tls-files.ts';
 import { openTunnels } from './tunnels.ts';
 import { findPage } from './web-files.ts';
@@ -81,6 +83,13 @@ export async function startPortal(options: PortalOptions): Promise<RunningPortal
   const tlsFiles = options.tls ?? {};
   const tlsAtStart = await readTlsFiles(tlsFiles);
 
+  if (options.store.kind === 'sqlite' && options.store.path !== ':memory:')
+    stack.use(
+      acquireProcessLock(
+        `${options.store.path}.lock`,
+        'Stop the other portal, or give this one a store of its own (--store). Several portals share one PostgreSQL.',
+      ),
+    );
   const db = await openStore(options.store);
   stack.defer(() => db.destroy());
   const auth = new Auth(db, clock, limits);
@@ -214,9 +223,7 @@ export async function startPortal(options: PortalOptions): Promise<RunningPortal
 
 function listen(server: Server, options: PortalOptions): Promise<void> {
   return new Promise((resolve, reject) => {
-    server.once('error', (cause) =>
-      reject(new PcgError('BAD_CONFIG', `cannot listen on ${options.host}:${options.port}`, { cause })),
-    );
+    server.once('error', (cause) => reject(listenError(`${options.host}:${options.port}`, 'port', cause)));
     server.listen(options.port, options.host, () => resolve());
   });
 }

@@ -6,6 +6,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { listenError } from '../base/listen-error.ts';
 import type { SiteNetwork } from './ports.ts';
 
 export interface MachineProxy extends AsyncDisposable {
@@ -71,7 +72,9 @@ export async function startMachineProxy(
     }
   });
   await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
+    server.once('error', (cause) =>
+      reject(listenError(`${options.host}:${options.port}`, 'proxy-port', cause)),
+    );
     server.listen(options.port, options.host, resolve);
   });
   const { port } = server.address() as AddressInfo;

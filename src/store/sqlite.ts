@@ -3,10 +3,11 @@
  * WAL with synchronous=FULL: when a write returns it survives a power cut. A file that fails its integrity
  * check is set aside and reported, never silently recreated over.
  */
-import { chmodSync, existsSync, mkdirSync } from 'node:fs';
+import { chmodSync, existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { PcgError } from '../base/errors.ts';
+import { makeDirectory } from './directory.ts';
 import type { Records, StoredRecord } from './records.ts';
 
 /** How long a writer waits for another process's lock before it fails, milliseconds. */
@@ -27,7 +28,7 @@ export class SqliteFile implements Disposable {
   /** Opens or creates the file (0600) and brings it to `schema`, a list of idempotent statements. */
   static open(path: string, schema: readonly string[]): SqliteFile {
     try {
-      if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+      if (path !== ':memory:') makeDirectory(dirname(path));
       const isNew = path !== ':memory:' && !existsSync(path);
       const database = new DatabaseSync(path);
       if (isNew) chmodSync(path, 0o600);
@@ -110,20 +111,24 @@ export class SqliteFile implements Disposable {
  * Makes sure that one process at a time works on a state directory. The operating system drops the lock with
  * the process, so kill -9 leaves nothing behind. Throws PcgError CONFLICT when another process holds it.
  */
-export function acquireProcessLock(path: string): Disposable {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  const database = new DatabaseSync(path);
+export function acquireProcessLock(path: string, fix: string): Disposable {
+  const database = openLockFile(path);
   try {
     database.exec('PRAGMA journal_mode = DELETE');
     database.exec('BEGIN EXCLUSIVE');
   } catch (cause) {
     database.close();
-    throw new PcgError('CONFLICT', `another process works on ${dirname(path)}`, {
-      fix: 'Stop the other agent, or give this one a state directory of its own (--state-dir).',
-      cause,
-    });
+    throw new PcgError('CONFLICT', `another process works on ${dirname(path)}`, { fix, cause });
   }
   return { [Symbol.dispose]: () => database.close() };
+}
+
+function openLockFile(path: string): DatabaseSync {
+  try {
+    return new DatabaseSync(path);
+  } catch (error) {
+    throw storageError(path, error);
+  }
 }
 
 function storageError(path: string, error: unknown): unknown {

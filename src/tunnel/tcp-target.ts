@@ -26,7 +26,7 @@ export interface TcpTargetOptions {
 export function createTcpTarget(
   options: TcpTargetOptions,
 ): (target: string, signal: AbortSignal) => Promise<Socket> {
-  const rules = options.allow.map(parseRule);
+  const rules = options.allow.map(parseTcpRule);
   const exempt = new Set(options.allowAddressesForTests);
   const resolve = options.resolve ?? ((host: string) => lookup(host, { all: true, verbatim: true }));
   return async (target, signal) => {
@@ -54,7 +54,7 @@ interface Rule {
 }
 
 /** Throws TypeError: a wrong rule must stop the start, not open a hole or close a door silently. */
-function parseRule(text: string): Rule {
+export function parseTcpRule(text: string): Rule {
   const found = /^(?:\[([^\]]+)\]|([^:[\]]+)):(\*|\d{1,5}(?:-\d{1,5})?)$/.exec(text.trim().toLowerCase());
   if (!found) throw new TypeError(`not host:port: ${text}`);
   const host = (found[1] ?? found[2]) as string;

@@ -108,9 +108,11 @@ describe('records in SQLite', () => {
   it('lets one process work on a state directory, and the next one after it is gone', () => {
     using directory = temporaryDirectory();
     const path = join(directory.path, 'agent.lock');
-    const lock = acquireProcessLock(path);
-    expect(() => acquireProcessLock(path)).toThrowError(expect.objectContaining({ code: 'CONFLICT' }));
+    const lock = acquireProcessLock(path, 'Stop the other.');
+    expect(() => acquireProcessLock(path, 'Stop the other.')).toThrowError(
+      expect.objectContaining({ code: 'CONFLICT', fix: 'Stop the other.' }),
+    );
     lock[Symbol.dispose]();
-    acquireProcessLock(path)[Symbol.dispose]();
+    acquireProcessLock(path, 'Stop the other.')[Symbol.dispose]();
   });
 });

@@ -5,7 +5,7 @@
 import { Kysely, PostgresDialect } from 'kysely';
 import { Migrator } from 'kysely/migration';
 import { Pool, types } from 'pg';
-import { PcgError } from '../../base/errors.ts';
+import { describeError, PcgError } from '../../base/errors.ts';
 import { migrations } from './migrations.ts';
 import type { PortalDb, PortalTables } from './schema.ts';
 import { nodeSqliteDialect } from './sqlite-dialect.ts';
@@ -26,9 +26,17 @@ export async function openStore(options: StoreOptions): Promise<PortalDb> {
   const { error } = await migrator.migrateToLatest();
   if (error !== undefined) {
     await db.destroy();
-    throw new PcgError('STORAGE_FAILED', `the portal's ${options.kind} store could not be opened`, {
-      cause: error,
-    });
+    throw new PcgError(
+      'STORAGE_FAILED',
+      `the portal's ${options.kind} store could not be opened: ${describeError(error)}`,
+      {
+        field: 'store',
+        ...(options.kind === 'postgres' && {
+          fix: 'Check host, port, database, user and password of the address, and that PostgreSQL runs.',
+        }),
+        cause: error,
+      },
+    );
   }
   return db;
 }
@@ -38,7 +46,11 @@ function dialectFor(options: StoreOptions) {
     try {
       return nodeSqliteDialect(options.path);
     } catch (cause) {
-      throw new PcgError('STORAGE_FAILED', `cannot open ${options.path}`, { cause });
+      throw new PcgError('STORAGE_FAILED', `cannot open ${options.path}: ${describeError(cause)}`, {
+        field: 'store',
+        fix: 'Give a file in a directory that exists and that the portal may write.',
+        cause,
+      });
     }
   }
   const pool = new Pool({

@@ -2,6 +2,7 @@
  * Kysely over Node's own SQLite: a shim that gives `node:sqlite` the few methods that Kysely's dialect
  * wants. Statements are prepared once and kept; Kysely itself serialises use of the one connection.
  */
+import { chmodSync, closeSync, openSync } from 'node:fs';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { SqliteDialect, type SqliteStatement } from 'kysely';
 
@@ -9,8 +10,10 @@ import { SqliteDialect, type SqliteStatement } from 'kysely';
 const STATEMENT_CACHE = 400;
 /** Another process (a backup, `sqlite3`) may hold the lock this long. */
 const BUSY_TIMEOUT_MS = 5_000;
+const OWNER_ONLY = 0o600;
 
 export function nodeSqliteDialect(path: string): SqliteDialect {
+  if (path !== ':memory:') keepPrivate(path);
   const database = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS, enableForeignKeyConstraints: true });
   // FULL: an acknowledged event is on disk, also when the power fails.
   if (path !== ':memory:') database.exec('pragma journal_mode = wal');
@@ -29,6 +32,12 @@ export function nodeSqliteDialect(path: string): SqliteDialect {
       },
     },
   });
+}
+
+/** It holds the portal's private keys and everybody's password hashes. SQLite gives its other files the same rights. */
+function keepPrivate(path: string): void {
+  closeSync(openSync(path, 'a', OWNER_ONLY));
+  chmodSync(path, OWNER_ONLY);
 }
 
 function adapt(statement: StatementSync): SqliteStatement {

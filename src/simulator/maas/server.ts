@@ -7,6 +7,7 @@ import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Clock } from '../../base/clock.ts';
+import { listenError } from '../../base/listen-error.ts';
 import type { Log } from '../../base/log.ts';
 import { allowedAt, MaasApi, routeOf } from './api.ts';
 import type { Faults } from './faults.ts';
@@ -94,7 +95,9 @@ export class MaasServer {
   static async start(options: MaasServerOptions): Promise<MaasServer> {
     const server = new MaasServer(options);
     await new Promise<void>((resolve, reject) => {
-      server.#server.once('error', reject);
+      server.#server.once('error', (cause) =>
+        reject(listenError(`${options.host}:${options.port}`, 'port', cause)),
+      );
       server.#server.listen(options.port, options.host, resolve);
     });
     return server;
