@@ -6,6 +6,7 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
+import { isDeepStrictEqual } from 'node:util';
 import type { Registry } from 'prom-client';
 import { WebSocketServer } from 'ws';
 import type { Clock } from '../base/clock.ts';
@@ -190,6 +191,7 @@ class Server implements TunnelServer {
   async #greet(carrier: ReturnType<typeof webSocketCarrier>, address: string, order: number): Promise<void> {
     const { clock, identity, software = 'pcg', capabilities } = this.#options;
     let owner: SessionOwner | undefined;
+    let found: { readonly as: GatewayLookup; readonly disconnects: number } | undefined;
     const outcome = await greetGateway(
       carrier,
       {
@@ -199,7 +201,12 @@ class Server implements TunnelServer {
         software,
         ...(capabilities ? { capabilities } : {}),
         graceMs: this.#limits.graceMs,
-        lookup: (gatewayId) => this.#lookup(gatewayId),
+        lookup: async (gatewayId) => {
+          const { disconnects } = this.roster;
+          const as = await this.#lookup(gatewayId);
+          found = { as, disconnects };
+          return as;
+        },
         metrics: this.#metrics,
         log: this.#log,
         processBudget: this.#processBudget,
@@ -238,6 +245,18 @@ class Server implements TunnelServer {
       this.roster.resumed(arrival);
       this.#log.info(details, 'gateway resumed');
       return;
+    }
+    // it may have been removed, or paired anew, while the answer about its key was on its way
+    if (found?.disconnects !== this.roster.disconnects) {
+      const now = await this.#lookup(gatewayId);
+      if (!isDeepStrictEqual(now, found?.as)) {
+        const code = now.kind === 'revoked' ? CLOSE.REVOKED : CLOSE.UNAUTHENTICATED;
+        this.#log.warn(
+          { address, gateway: gatewayId, closeCode: code },
+          'gateway removed while it connected',
+        );
+        return session.close(code, '');
+      }
     }
     if (!this.roster.admit(arrival)) return;
     owner?.begin(session);

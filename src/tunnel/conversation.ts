@@ -20,8 +20,8 @@ export const nobody: Turn = () => nobody;
 
 export interface Conversation<Outcome> {
   send(type: number, payload: Buffer): void;
-  /** Looks something up; its result handles the next message. */
-  wait(work: () => Promise<Turn>): void;
+  /** Looks something up and goes on with what was found, unless the handshake ended meanwhile. */
+  wait<Found>(work: () => Promise<Found>, goOn: (found: Found) => Turn): void;
   /** Done: `attach` binds the carrier elsewhere. */
   settle(outcome: Outcome, attach: () => void): void;
   /** Done without a session: the carrier is closed. */
@@ -59,18 +59,18 @@ export function converse<Outcome>(
         const frame = encodeFrame(outFrame(type, 0, payload));
         carrier.send([Buffer.concat([Buffer.alloc(carrier.headroom), frame])]);
       },
-      wait(work) {
+      wait(work, goOn) {
         waiting = true;
-        work().then(
-          (next) => {
+        Promise.resolve()
+          .then(work)
+          .then((found) => {
             waiting = false;
-            if (!over) turn = next;
-          },
-          () => {
+            if (!over) turn = goOn(found);
+          })
+          .catch(() => {
             const reason = 'the look-up failed';
             io.end(CLOSE.INTERNAL, { kind: 'refused', closeCode: CLOSE.INTERNAL, reason });
-          },
-        );
+          });
       },
       settle(outcome, attach) {
         if (!finish()) return;
@@ -79,7 +79,8 @@ export function converse<Outcome>(
       },
       end(closeCode, outcome) {
         if (!finish()) return;
-        carrier.close(closeCode, typeof outcome === 'object' ? reasonOf(outcome) : '');
+        // who has not proven who it is learns the code, and nothing that tells one stranger from another
+        carrier.close(closeCode, closeCode === CLOSE.UNAUTHENTICATED ? '' : reasonOf(outcome));
         resolve(outcome);
       },
     };

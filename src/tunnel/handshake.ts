@@ -333,15 +333,17 @@ function portalTurns(
     proven: () => Turn,
   ): Turn => {
     const { gatewayId, instanceId } = claim;
-    io.wait(async () => {
-      const found = await options.lookup(gatewayId, instanceId);
-      // whoever cannot prove the key learns nothing about which gateways exist
-      if (found.kind === 'unknown') return refuse(CLOSE.UNAUTHENTICATED, 'unknown gateway', gatewayId);
-      if (found.kind === 'revoked') return refuse(CLOSE.REVOKED, 'the gateway was revoked', gatewayId);
-      if (!transcript.verify(type, payload, found.publicKey))
-        return refuse(CLOSE.UNAUTHENTICATED, 'the gateway did not prove its key', gatewayId);
-      return found.kind === 'moved' ? fail('moved', found.hint) : proven();
-    });
+    io.wait(
+      () => options.lookup(gatewayId, instanceId),
+      (found) => {
+        // whoever cannot prove the key learns nothing about which gateways exist
+        if (found.kind === 'unknown') return refuse(CLOSE.UNAUTHENTICATED, 'unknown gateway', gatewayId);
+        if (found.kind === 'revoked') return refuse(CLOSE.REVOKED, 'the gateway was revoked', gatewayId);
+        if (!transcript.verify(type, payload, found.publicKey))
+          return refuse(CLOSE.UNAUTHENTICATED, 'the gateway did not prove its key', gatewayId);
+        return found.kind === 'moved' ? fail('moved', found.hint) : proven();
+      },
+    );
     return nobody;
   };
 

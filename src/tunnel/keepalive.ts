@@ -16,6 +16,9 @@ export const UNANSWERED_MS = 60_000;
 /** After the machine slept: the peer has this long to show any life. */
 export const SUSPEND_DEADLINE_MS = 5_000;
 
+/** More pings than UNANSWERED_MS has room for. */
+const MAX_OUTSTANDING = 16;
+
 export interface KeepaliveIo {
   /** Sends a PING with this payload as soon as the carrier takes it. */
   ping(payload: Buffer): void;
@@ -33,7 +36,8 @@ export class Keepalive {
   #seenBytes: number;
   #nextPing: number;
   #opaque = 0;
-  #outstanding: { readonly opaque: number; readonly sentAt: number } | undefined;
+  /** Opaque value of each ping that was not answered -> when it left. On a slow path several are under way. */
+  readonly #outstanding = new Map<number, number>();
   #deadline: number | undefined;
 
   constructor(io: KeepaliveIo, now: number, random: () => number = Math.random) {
@@ -55,7 +59,7 @@ export class Keepalive {
       this.#silentMs = 0;
       this.#deadline = undefined;
     }
-    if (this.#outstanding !== undefined) this.#unansweredMs += passed;
+    if (this.#outstanding.size > 0) this.#unansweredMs += passed;
     if (beat.suspended) {
       this.#deadline = now + SUSPEND_DEADLINE_MS;
       this.#ping(now);
@@ -73,23 +77,27 @@ export class Keepalive {
   /** A PONG's payload. Returns the round trip in milliseconds, undefined when it answers no ping of ours. */
   pong(payload: Buffer, now: number): { rttMs: number; sentAt: number; lagMs: number } | undefined {
     const pong = readPong(payload);
-    const ping = this.#outstanding;
-    if (pong === undefined || ping === undefined || pong.opaque !== ping.opaque) return undefined;
-    this.#outstanding = undefined;
+    const sentAt = pong && this.#outstanding.get(pong.opaque);
+    if (pong === undefined || sentAt === undefined) return undefined;
+    // those before it were passed over: only the newest of pings that wait is sent or answered
+    for (const opaque of this.#outstanding.keys())
+      if (opaque <= pong.opaque) this.#outstanding.delete(opaque);
     this.#unansweredMs = 0;
     this.#deadline = undefined;
-    return { rttMs: now - ping.sentAt, sentAt: ping.sentAt, lagMs: pong.lagMs };
+    return { rttMs: now - sentAt, sentAt, lagMs: pong.lagMs };
   }
 
   /** The PING that was asked for has left: its round trip begins now, not while it waited. */
   pingSent(now: number): void {
-    if (this.#outstanding !== undefined) this.#outstanding = { ...this.#outstanding, sentAt: now };
+    if (this.#outstanding.has(this.#opaque)) this.#outstanding.set(this.#opaque, now);
   }
 
   #ping(now: number): void {
     this.#nextPing = now + PING_EVERY_MS * (1 + PING_JITTER * (2 * this.#random() - 1));
     this.#opaque += 1;
-    this.#outstanding = { opaque: this.#opaque, sentAt: now };
+    this.#outstanding.set(this.#opaque, now);
+    // a slept-through night of pings is no reason to keep them
+    if (this.#outstanding.size > MAX_OUTSTANDING) this.#outstanding.delete(this.#opaque - MAX_OUTSTANDING);
     this.#io.ping(writePing({ opaque: this.#opaque, sentMs: now }));
   }
 }

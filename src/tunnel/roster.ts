@@ -70,6 +70,7 @@ export class Roster {
   readonly #places = new Map<string, Place>();
   readonly #sessions = new Map<string, TunnelSession>();
   readonly #listeners = new Set<(change: RosterChange) => void>();
+  #disconnects = 0;
 
   constructor(clock: Clock, log: Log) {
     this.#clock = clock;
@@ -126,8 +127,14 @@ export class Roster {
     return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
   }
 
+  /** Calls of `disconnect` so far: who was looked up before one of them has to be looked up again. */
+  get disconnects(): number {
+    return this.#disconnects;
+  }
+
   /** Ends the gateway's session for good; its agent hears `closeCode`. */
   disconnect(gatewayId: string, closeCode: number, reason: string): void {
+    this.#disconnects += 1;
     this.#places.get(gatewayId)?.arrival?.session.close(closeCode, reason);
   }
 

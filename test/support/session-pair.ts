@@ -26,7 +26,7 @@ export interface PairOptions {
   readonly gatewaySync?: SessionHandlers['sync'];
   readonly portalSync?: SessionHandlers['sync'];
   readonly metrics?: TunnelMetrics;
-  readonly lookup?: (gatewayId: string) => GatewayLookup | undefined;
+  readonly lookup?: (gatewayId: string) => Promise<GatewayLookup> | GatewayLookup | undefined;
 }
 
 const gatewayIdentity = generateIdentity();
@@ -123,7 +123,7 @@ export class SessionPair implements AsyncDisposable {
         ...(this.options.graceMs === undefined ? {} : { graceMs: this.options.graceMs }),
         metrics,
         lookup: async (gatewayId) =>
-          this.options.lookup?.(gatewayId) ?? { kind: 'known', publicKey: gatewayIdentity.publicKey },
+          (await this.options.lookup?.(gatewayId)) ?? { kind: 'known', publicKey: gatewayIdentity.publicKey },
         findSession: (id) => this.sessions.get(id),
         handlers: () => ({
           target: this.options.portalTarget ?? refuse,

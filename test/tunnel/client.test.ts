@@ -61,6 +61,38 @@ describe('the loop that never ends', () => {
     expect(gateway.store.documents.size).toBe(1);
   });
 
+  it.each(['revoked', 'paired anew'])(
+    '37: a gateway that is %s between the look-up of its key and its admission is not let in',
+    async (what) => {
+      let looked = 0;
+      const held = Promise.withResolvers<void>();
+      await using portal = await startPortal({
+        server: {
+          lookupGateway: async (id) => {
+            const answer = portal.revoked.has(id)
+              ? ('revoked' as const)
+              : { publicKey: portal.gateways.get(id)!.publicKey };
+            looked += 1;
+            if (looked === 1) await held.promise;
+            return answer;
+          },
+        },
+      });
+      // the store answered before the removal, and its answer arrives behind it
+      await using gateway = startGateway(portal, soon);
+      await until(() => looked === 1);
+      if (what === 'revoked') portal.revoked.add('gw-1');
+      else portal.gateways.set('gw-1', generateIdentity());
+      portal.server.roster.disconnect('gw-1', CLOSE.REVOKED, 'removed');
+      held.resolve();
+      const state = await gateway.stateIs('waiting');
+      expect(state).toMatchObject({
+        cause: { code: what === 'revoked' ? 'GATEWAY_REVOKED' : 'UNAUTHENTICATED' },
+      });
+      expect(portal.server.roster.size).toBe(0);
+    },
+  );
+
   it('36: a portal that restarted without memory gets a new session; open streams end with SESSION_LOST', async () => {
     const first = await startPortal();
     await using gateway = startGateway(first, soon);

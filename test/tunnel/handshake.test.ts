@@ -1,14 +1,16 @@
 /** Who is let in, and what everybody else learns. */
+import { Registry } from 'prom-client';
 import { describe, expect, it } from 'vitest';
 import { CLOSE } from '../../src/tunnel/codes.ts';
 import { encodeFrame, outFrame, readFrames, TYPE } from '../../src/tunnel/frame.ts';
-import { greetPortal } from '../../src/tunnel/handshake.ts';
+import { type GatewayLookup, greetPortal } from '../../src/tunnel/handshake.ts';
 import { generateIdentity } from '../../src/tunnel/identity.ts';
+import { tunnelMetrics } from '../../src/tunnel/metrics.ts';
 import { Transcript } from '../../src/tunnel/transcript.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { MemoryLink } from '../support/memory-carrier.ts';
 import { RawPeer } from '../support/raw-peer.ts';
-import { SessionPair } from '../support/session-pair.ts';
+import { pairIdentities, SessionPair } from '../support/session-pair.ts';
 
 const mallory = generateIdentity();
 
@@ -79,6 +81,57 @@ describe('handshake, portal', () => {
     expect(slow.outcome).toMatchObject({ closeCode: CLOSE.HANDSHAKE_TIMEOUT });
     const broken = await refused({ lookup: () => Promise.reject(new Error('no database')) });
     expect(broken.outcome).toMatchObject({ closeCode: CLOSE.INTERNAL });
+  });
+
+  it('#58 #69: a look-up that ends after the handshake did begins no session', async () => {
+    const clock = new ManualClock();
+    const found = Promise.withResolvers<GatewayLookup>();
+    const peer = new RawPeer();
+    let publicKey = '';
+    const greeting = peer.greet({
+      clock,
+      lookup: (key) => {
+        publicKey = key;
+        return found.promise;
+      },
+    });
+    await clock.settle(10);
+    await clock.advance(6_000);
+    expect(await greeting).toMatchObject({ closeCode: CLOSE.HANDSHAKE_TIMEOUT });
+    found.resolve({ kind: 'known', publicKey });
+    await clock.settle(10);
+    // a session without a carrier would wait for one, for the grace time
+    expect(clock.pending).toBe(0);
+  });
+
+  it('#58: a look-up that ends after the handshake did resumes no session', async () => {
+    const clock = new ManualClock();
+    const found = Promise.withResolvers<GatewayLookup>();
+    const registry = new Registry();
+    let slow = false;
+    await using pair = await SessionPair.connected({
+      clock,
+      metrics: tunnelMetrics(registry),
+      lookup: () => (slow ? found.promise : undefined),
+    });
+    pair.link.cut();
+    slow = true;
+    const dialling = pair.dial();
+    await clock.settle(10);
+    await clock.advance(6_000);
+    expect((await dialling).portal).toMatchObject({ closeCode: CLOSE.HANDSHAKE_TIMEOUT });
+    found.resolve({ kind: 'known', publicKey: pairIdentities.gateway.publicKey });
+    await clock.settle(10);
+    expect(await registry.metrics()).not.toContain('pcg_tunnel_resumes{result="ok"}');
+    expect(pair.portal.acceptAttempt(1)).toBe(true);
+  });
+
+  it('#69: a stranger is told the same about a gateway that exists and one that does not', async () => {
+    const unknown = await refused({ lookup: async () => ({ kind: 'unknown' }) });
+    const foreign = await refused({ identity: mallory });
+    expect(unknown.peer.closed).toEqual(foreign.peer.closed);
+    // the portal's own log says which
+    expect(unknown.outcome).not.toEqual(foreign.outcome);
   });
 
   it('whoever speaks before WELCOME is refused', async () => {

@@ -144,6 +144,45 @@ describe('keepalive', () => {
     expect(pair.portal.state.kind).toBe('attached');
   });
 
+  it('#3: a path on which every answer takes longer than the next ping is slow, not dead', async () => {
+    const clock = new ManualClock();
+    await using peer = await RawPeer.established({ clock });
+    const late: { readonly at: number; readonly payload: Buffer }[] = [];
+    for (let second = 0; second < 300; second += 1) {
+      await clock.advance(1_000);
+      for (const ping of peer.of(TYPE.PING))
+        late.push({
+          at: clock.monotonic() + 24_000,
+          payload: Buffer.concat([ping.payload, Buffer.alloc(4)]),
+        });
+      peer.received.length = 0;
+      while (late[0] !== undefined && late[0].at <= clock.monotonic())
+        peer.send(TYPE.PONG, 0, late.shift()?.payload as Buffer);
+    }
+    expect(peer.session.state.kind).toBe('attached');
+    expect(peer.session.rttMs).toBeGreaterThan(20_000);
+    // and when the answers stop it is noticed in the usual time, though other bytes come
+    const from = clock.monotonic();
+    while (peer.session.state.kind === 'attached' && clock.monotonic() < from + 120_000) {
+      peer.send(TYPE.PING, 0, writePing({ opaque: 1, sentMs: 0 }));
+      await clock.advance(1_000);
+    }
+    expect(clock.monotonic() - from).toBeLessThan(65_000);
+  });
+
+  it('#6: a PONG to what was never asked, or was answered before, is none', async () => {
+    const clock = new ManualClock();
+    await using peer = await RawPeer.established({ clock });
+    const pong = (opaque: number): Buffer =>
+      Buffer.concat([writePing({ opaque, sentMs: 0 }), Buffer.alloc(4)]);
+    await clock.advance(1_000);
+    for (let second = 0; second < 90 && peer.session.state.kind === 'attached'; second += 1) {
+      for (const opaque of [0, 1, 1_000, 2 ** 53]) peer.send(TYPE.PONG, 0, pong(opaque));
+      await clock.advance(1_000);
+    }
+    expect(peer.session.state.kind).toBe('detached');
+  });
+
   it('#6: a peer that answers is alive as long as it does', async () => {
     const clock = new ManualClock();
     await using pair = await SessionPair.connected({ clock });
