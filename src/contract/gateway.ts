@@ -50,6 +50,15 @@ export const GatewaySchema = z.object({
     z.object({ state: z.literal('never') }),
   ]),
   lastHeartbeatAt: TimeSchema.optional(),
+  /** Another agent with this gateway's identity (a cloned machine) was refused not long ago. */
+  clone: z
+    .object({
+      /** The last time. */
+      refusedAt: TimeSchema,
+      /** Of the one that is connected and of the one that was refused. */
+      remoteAddresses: z.array(z.string()),
+    })
+    .optional(),
   status: GatewayStatusSchema.optional(),
 });
 export type Gateway = z.infer<typeof GatewaySchema>;

@@ -26,6 +26,7 @@ export function toGateway(portal: Portal, row: GatewaysTable): Gateway {
       ? { state: 'never' }
       : { state: 'disconnected', since: iso(row.disconnected_at), reason: row.disconnect_reason ?? '' };
   const heardAt = Math.max(row.status_received_at ?? 0, row.disconnected_at ?? 0);
+  const clone = portal.links.clone(row.id);
   const lastHeartbeatAt = live ? portal.clock.now() : heardAt;
   return {
     id: row.id,
@@ -35,6 +36,7 @@ export function toGateway(portal: Portal, row: GatewaysTable): Gateway {
     sealingKey: row.sealing_key,
     words: row.words,
     connection,
+    ...(clone && { clone: { refusedAt: iso(clone.refusedAt), remoteAddresses: [...clone.remoteAddresses] } }),
     ...(lastHeartbeatAt > 0 ? { lastHeartbeatAt: iso(lastHeartbeatAt) } : {}),
     ...(row.status === null ? {} : { status: GatewayStatusSchema.parse(JSON.parse(row.status)) }),
   };

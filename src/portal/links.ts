@@ -11,11 +11,21 @@ export interface LiveConnection {
   readonly rttMs: number | undefined;
 }
 
+/** A second agent with one identity. */
+export interface CloneAlarm {
+  /** When it was refused last, milliseconds since the epoch. */
+  readonly refusedAt: number;
+  /** Of the one that is connected and of the one that was refused. */
+  readonly remoteAddresses: readonly string[];
+}
+
 export interface GatewayLinks {
   /** Opens reject with GATEWAY_OFFLINE when there is no session. */
   tunnel(gatewayId: string): Tunnel;
   /** undefined: not connected now. */
   connection(gatewayId: string): LiveConnection | undefined;
+  /** undefined: none was refused in the last hour. */
+  clone(gatewayId: string): CloneAlarm | undefined;
   /** Ends the session of a gateway that was removed or re-paired with another key. */
   disconnect(gatewayId: string, why: 'revoked' | 'superseded'): void;
 }

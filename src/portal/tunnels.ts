@@ -14,7 +14,7 @@ import type { OpenOptions, Tunnel } from '../tunnel/ports.ts';
 import type { Roster, RosterChange } from '../tunnel/roster.ts';
 import type { Changes } from './changes.ts';
 import type { PortalLimits } from './limits.ts';
-import type { GatewayLinks } from './links.ts';
+import type { CloneAlarm, GatewayLinks } from './links.ts';
 import type { PortalMetrics } from './metrics.ts';
 import type { PortalDb } from './store/schema.ts';
 import { createSyncPort } from './sync-port.ts';
@@ -41,6 +41,8 @@ const OFFLINE_WAIT_MS = 3_000;
 /** When the portal stops: gateways come back spread over this time per gateway. */
 const SPREAD_MS_PER_GATEWAY = 2;
 const RECONNECT_AFTER_MS = 500;
+/** A clone that is refused comes back within 35 minutes (SLOW of reconnect.ts): an hour without it, and it is gone. */
+const CLONE_ALARM_MS = 60 * 60 * 1000;
 
 export async function openTunnels(options: TunnelsOptions): Promise<Tunnels> {
   const { db, clock, log, limits, changes } = options;
@@ -72,6 +74,8 @@ export async function openTunnels(options: TunnelsOptions): Promise<Tunnels> {
   });
   /** Gateways that lost their connection and have not come back, with what will tell that they are Unknown: the first loss counts. */
   const away = new Map<string, Disposable>();
+  /** Of gateways that had one lately; the alarm is raised anew by the clone itself after a restart. */
+  const clones = new Map<string, CloneAlarm>();
   async function note(change: RosterChange): Promise<void> {
     const { gatewayId } = change;
     switch (change.kind) {
@@ -82,7 +86,9 @@ export async function openTunnels(options: TunnelsOptions): Promise<Tunnels> {
         break;
       case 'duplicate':
         options.metrics.duplicates.inc();
-        return;
+        for (const [id, { refusedAt }] of clones) if (isOver(refusedAt)) clones.delete(id);
+        clones.set(gatewayId, { refusedAt: clock.now(), remoteAddresses: change.remoteAddresses });
+        break;
       case 'detached':
       case 'gone': {
         if (away.has(gatewayId)) return;
@@ -101,6 +107,7 @@ export async function openTunnels(options: TunnelsOptions): Promise<Tunnels> {
     }
     await announce(gatewayId);
   }
+  const isOver = (refusedAt: number): boolean => clock.now() - refusedAt >= CLONE_ALARM_MS;
   async function announceStale(gatewayId: string): Promise<void> {
     try {
       await announce(gatewayId);
@@ -133,6 +140,10 @@ export async function openTunnels(options: TunnelsOptions): Promise<Tunnels> {
         if (!connected?.attached) return undefined;
         const { since, remoteAddress, rttMs } = connected;
         return { since, remoteAddress, rttMs };
+      },
+      clone(gatewayId) {
+        const alarm = clones.get(gatewayId);
+        return alarm && !isOver(alarm.refusedAt) ? alarm : undefined;
       },
       disconnect: (gatewayId, why) =>
         why === 'revoked'

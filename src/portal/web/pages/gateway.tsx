@@ -29,7 +29,7 @@ export function GatewayPage({ id }: { id: string }) {
 function Known({ gateway }: { gateway: Gateway }) {
   const removing = useSignal(false);
   const mine = clusters.value?.filter((cluster) => cluster.gateway === gateway.id) ?? [];
-  const { connection, status } = gateway;
+  const { connection, status, clone } = gateway;
   const online = connection.state === 'connected';
   return (
     <>
@@ -49,6 +49,19 @@ function Known({ gateway }: { gateway: Gateway }) {
           </button>
         ) : null}
       </PageHead>
+      {clone ? (
+        <Notice tone="warn" icon="warn">
+          <p>
+            <strong>Two agents use this gateway&#39;s identity</strong>, most likely a machine and its clone.
+            One of them is connected; the other was refused <When at={clone.refusedAt} />. They came from{' '}
+            {[...new Set(clone.remoteAddresses)].join(' and ')}.
+          </p>
+          <p>
+            Only one of them may act on these clusters. Stop the agent that is not wanted with{' '}
+            <code>systemctl stop pcg</code>, and pair it with a code of its own if it shall stay.
+          </p>
+        </Notice>
+      ) : null}
       {online ? null : (
         <Notice tone="warn" icon="warn">
           <p>

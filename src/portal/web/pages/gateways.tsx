@@ -3,7 +3,7 @@ import type { Gateway } from '../../../contract/gateway.ts';
 import { plural } from '../format.ts';
 import { Empty, Loading, PageHead, When } from '../parts/basics.tsx';
 import { Icon } from '../parts/icons.tsx';
-import { ConnectionBadge } from '../parts/state.tsx';
+import { Badge, ConnectionBadge } from '../parts/state.tsx';
 import { clusters, gateways, isTenantAdmin } from '../state.ts';
 
 export function GatewaysPage() {
@@ -43,6 +43,7 @@ function GatewayCard({ gateway }: { gateway: Gateway }) {
         <h2>
           <a href={`/gateways/${gateway.id}`}>{gateway.name}</a>
         </h2>
+        {gateway.clone ? <Badge tone="bad" icon="warn" text="Two agents" /> : null}
         <ConnectionBadge gateway={gateway} />
       </div>
       <p class="sub">
