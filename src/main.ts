@@ -21,6 +21,7 @@ const COMMANDS: Record<string, () => Promise<Register>> = {
   status: async () => (await import('./cli/status.ts')).statusCommand,
   clusters: async () => (await import('./cli/clusters.ts')).clustersCommand,
   machines: async () => (await import('./cli/machines.ts')).machinesCommand,
+  queue: async () => (await import('./cli/queue.ts')).queueCommand,
   orphans: async () => (await import('./cli/orphans.ts')).orphansCommand,
   doctor: async () => (await import('./cli/doctor.ts')).doctorCommand,
   config: async () => (await import('./cli/config.ts')).configCommand,

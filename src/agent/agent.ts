@@ -19,6 +19,7 @@ import { accountRoutes } from './api/accounts.ts';
 import { clusterRoutes } from './api/clusters.ts';
 import { doctorRoutes } from './api/doctor.ts';
 import { machineRoutes } from './api/machines.ts';
+import { queueRoutes } from './api/queue.ts';
 import { createApiServer } from './api/server.ts';
 import { statusRoutes } from './api/status.ts';
 import { checkSettings } from './check-settings.ts';
@@ -77,6 +78,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       engine: () => core.parts().engine,
       events: (filter, limit) => outbox.recentEvents(filter, limit),
     }),
+    queueRoutes({ engine: () => core.parts().engine, queue: () => core.parts().queue }),
     machineRoutes({ clock, engine: () => core.parts().engine }),
     doctorRoutes({
       clock,

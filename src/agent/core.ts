@@ -10,6 +10,7 @@ import { Secret } from '../base/log.ts';
 import { runForever } from '../base/loop.ts';
 import { Wake } from '../base/wake.ts';
 import { type ClusterEngine, createClusterEngine } from '../cluster/engine.ts';
+import { type ClusterQueue, openQueue } from '../cluster/queue.ts';
 import { DEFAULT_TIMINGS, scaleTimings } from '../cluster/timings.ts';
 import type { AgentStatus } from '../contract/api.ts';
 import type { GatewayStatus } from '../contract/gateway.ts';
@@ -42,6 +43,7 @@ export interface CoreParts {
   readonly pairing: Pairing;
   readonly accounts: Accounts;
   readonly engine: ClusterEngine;
+  readonly queue: ClusterQueue & Disposable;
   readonly tunnel: TunnelClient;
   readonly targets: Targets;
   readonly firstSync: FirstSync;
@@ -98,6 +100,7 @@ export class Core implements AsyncDisposable {
     if (!pairing) return systemd.stopping();
     const parts = await this.#build(pairing, this.#identity, (text) => systemd.status(text));
     await using _accounts = parts.accounts;
+    using _queue = parts.queue;
     using _targets = parts.targets;
     this.#state = { kind: 'running', parts };
     log.info({ gateway: pairing.gatewayId, portal: pairing.portalUrl }, 'agent running');
@@ -124,11 +127,12 @@ export class Core implements AsyncDisposable {
     const base = { version, startedAt: this.#startedAt, outbox };
     if (this.#state.kind === 'unpaired')
       return { ...base, tunnel: { state: 'unpaired' }, accounts: [], clusters: [] };
-    const { pairing, accounts, engine, tunnel, firstSync } = this.#state.parts;
+    const { pairing, accounts, engine, queue, tunnel, firstSync } = this.#state.parts;
     const { held } = firstSync;
     return {
       ...base,
       ...(held && { held: { since: iso(held.sinceMs), until: iso(held.untilMs) } }),
+      ...(queue.held && { queue: queue.held }),
       gateway: { id: pairing.gatewayId, name: pairing.gatewayName, words: pairing.words },
       portalUrl: pairing.portalUrl,
       tunnel: tunnel.state(),
@@ -188,6 +192,7 @@ export class Core implements AsyncDisposable {
       },
     });
     await accounts.start();
+    const queue = await openQueue(this.#records, () => clock.now(), log);
     engine = createClusterEngine({
       records: this.#records,
       outbox: this.#outbox,
@@ -202,6 +207,7 @@ export class Core implements AsyncDisposable {
         open: (sealed, context) => this.openSealed(sealed, context).reveal(),
       },
       timings: scaleTimings(DEFAULT_TIMINGS, settings.simulatedSpeed),
+      queue: (id) => queue.place(id),
     });
     const ready = engine;
     const firstSync = new FirstSync({ records: this.#records, outbox: this.#outbox, clock, log });
@@ -246,7 +252,7 @@ export class Core implements AsyncDisposable {
               : state.state,
         ),
     });
-    return { pairing, accounts, engine: ready, tunnel, targets, firstSync };
+    return { pairing, accounts, engine: ready, queue, tunnel, targets, firstSync };
   }
 
   /** The gateway's own snapshot: at every change of an account and at least every half minute. */

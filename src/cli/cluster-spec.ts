@@ -8,6 +8,7 @@ import { type Cluster, ClusterSchema, type ClusterSpec } from '../contract/clust
 import { DEFAULT_PROFILE } from '../contract/default-profile.ts';
 import { type Profile, ProfileSchema } from '../contract/profile.ts';
 import type { CliContext } from './context.ts';
+import { placementLines } from './placement-text.ts';
 import type { PortalClient } from './portal-client.ts';
 
 const NamedSchema = z.object({ items: z.array(z.object({ id: z.string(), name: z.string() })) });
@@ -104,11 +105,6 @@ export async function explain(
 
 export function printPlacement(context: CliContext, report: PlacementReport): void {
   if (context.json) return context.event(report);
-  for (const pool of report.pools) {
-    context.out(`${pool.pool}: wants ${pool.wanted}, ${pool.matching} machines match`);
-    for (const { rule, count, example } of pool.rejections)
-      context.out(`  ${rule} rejects ${count}, e.g. ${example}`);
-    if (pool.nearestFix !== undefined) context.out(`  nearest fix: ${pool.nearestFix}`);
-  }
+  for (const line of placementLines(report)) context.out(line);
   for (const problem of report.problems) context.out(`${problem.code}: ${problem.message}; ${problem.fix}`);
 }

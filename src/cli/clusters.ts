@@ -36,6 +36,8 @@ export function clustersCommand(program: Command, context: CliContext): void {
     const cluster = await source.show(wanted);
     if (context.json) return context.event(cluster);
     context.out(`${cluster.name} (${cluster.id}) ${cluster.phase} ${cluster.message}`);
+    if (cluster.status?.queue)
+      context.out(`  position ${cluster.status.queue.position} in the queue: ${cluster.status.queue.reason}`);
     for (const condition of cluster.status?.conditions ?? [])
       context.out(
         `  ${condition.type.padEnd(24)} ${condition.status.padEnd(8)} ${condition.reason} ${condition.message}`,

@@ -4,6 +4,8 @@
  */
 import type { Clock } from '../base/clock.ts';
 import { describeError, toProblem } from '../base/errors.ts';
+import { PlacementReportSchema } from '../contract/api.ts';
+import { placementLines } from './placement-text.ts';
 
 export interface CliContext {
   readonly clock: Clock;
@@ -35,8 +37,10 @@ export function formatError(error: unknown, verbose: boolean): string {
   const lines = [`Error ${problem.code}: ${message}`];
   if (problem.field !== undefined) lines.push(`  field: ${problem.field}`);
   lines.push(`  fix:   ${problem.fix}`);
-  if (problem.details?.['report'] !== undefined)
-    lines.push(`  why:   ${JSON.stringify(problem.details['report'])}`);
+  const evidence = problem.details?.['report'];
+  const placement = PlacementReportSchema.safeParse(evidence);
+  if (placement.success) lines.push(...placementLines(placement.data).map((line) => `  why:   ${line}`));
+  else if (evidence !== undefined) lines.push(`  why:   ${JSON.stringify(evidence)}`);
   if (verbose)
     lines.push(
       `  cause: ${describeError(error)}`,

@@ -11,6 +11,8 @@ import { type ProblemDetails, ProblemDetailsSchema } from '../contract/errors.ts
 
 const HEADERS_TIMEOUT_MS = 90_000;
 const FEED_RETRY_MS = 500;
+const NEW_TOKEN =
+  "The API token is unknown or has expired. Make one on the portal's page, and set PCG_PORTAL_TOKEN or PCG_PORTAL_TOKEN_FILE.";
 
 export interface FeedMessage {
   readonly id: string;
@@ -22,12 +24,14 @@ export class PortalClient implements AsyncDisposable {
   readonly #base: string;
   readonly #clock: Clock;
   readonly #agent: Agent;
+  readonly #hasApiToken: boolean;
   #token: string;
 
   /** `token`: an API token instead of a sign-in. `caPem`: of a portal with a private CA. */
   constructor(url: string, clock: Clock, options: { token?: Secret; caPem?: string | undefined } = {}) {
     this.#base = url.replace(/\/+$/, '');
     this.#clock = clock;
+    this.#hasApiToken = options.token !== undefined;
     this.#token = options.token?.reveal() ?? '';
     this.#agent = new Agent({
       headersTimeout: HEADERS_TIMEOUT_MS,
@@ -51,7 +55,7 @@ export class PortalClient implements AsyncDisposable {
   ): Promise<unknown> {
     const answer = await this.#send(method, path, body, signal, headers);
     const text = await answer.body.text();
-    if (answer.statusCode >= 400) throw problemError(answer.statusCode, text);
+    if (answer.statusCode >= 400) throw problemError(answer.statusCode, text, this.#hasApiToken);
     if (text === '') return undefined;
     return String(answer.headers['content-type']).includes('json') ? (JSON.parse(text) as unknown) : text;
   }
@@ -68,7 +72,8 @@ export class PortalClient implements AsyncDisposable {
           signal,
           lastId === '' ? {} : { 'last-event-id': lastId },
         );
-        if (answer.statusCode !== 200) throw problemError(answer.statusCode, await answer.body.text());
+        if (answer.statusCode !== 200)
+          throw problemError(answer.statusCode, await answer.body.text(), this.#hasApiToken);
         for await (const message of parseEventStream(answer.body)) {
           if (message.id !== '') lastId = message.id;
           yield message;
@@ -115,7 +120,8 @@ export class PortalClient implements AsyncDisposable {
   }
 }
 
-function problemError(status: number, text: string): PcgError {
+/** `hasApiToken`: nobody signed in, so nobody can sign in again. */
+function problemError(status: number, text: string, hasApiToken: boolean): PcgError {
   let problem: ProblemDetails | undefined;
   try {
     problem = ProblemDetailsSchema.parse(JSON.parse(text));
@@ -123,7 +129,8 @@ function problemError(status: number, text: string): PcgError {
     // not our API: a proxy's page, for example
   }
   if (!problem) return new PcgError('PORTAL_UNREACHABLE', `the portal answered ${status} without a reason`);
-  const { code, message, field, fix, retryable, details } = problem;
+  const { code, message, field, retryable, details } = problem;
+  const fix = code === 'UNAUTHENTICATED' && hasApiToken ? NEW_TOKEN : problem.fix;
   return new PcgError(code, message, { field, fix, retryable, details });
 }
 

@@ -53,6 +53,8 @@ export function statusCommand(program: Command, context: CliContext): void {
       context.out(
         `held      clusters are left alone since ${status.held.since}, until the portal is heard or ${status.held.until}: the store may be a restored backup`,
       );
+    if (status.queue)
+      context.out(`queue     new clusters wait since ${status.queue.since}: ${status.queue.reason}`);
     for (const cluster of status.clusters)
       context.out(
         `cluster   ${cluster.name} (${cluster.id}) ${cluster.phase} ${cluster.done}/${cluster.total} ${cluster.message}`,

@@ -11,7 +11,7 @@ import type { ClusterRecord } from './model.ts';
 
 const KEY = 'cluster-queue-hold';
 
-interface Hold {
+export interface Hold {
   readonly reason: string;
   readonly since: string;
 }
@@ -21,8 +21,10 @@ export interface ClusterQueue {
   hold(reason: string): Promise<void>;
   /** The line moves again. */
   resume(): Promise<void>;
-  /** Why clusters wait; undefined when they do not. */
-  readonly reason: string | undefined;
+  /** Why clusters wait and since when; undefined when they do not. */
+  readonly held: Hold | undefined;
+  /** Ids of the clusters that have not begun, oldest first. */
+  readonly line: readonly string[];
   /** Place in line of a cluster that has not begun; undefined when it may go. */
   place(clusterId: string): ClusterStatus['queue'];
 }
@@ -59,8 +61,11 @@ export async function openQueue(
       hold = undefined;
       await records.delete(COLLECTIONS.settings, KEY);
     },
-    get reason() {
-      return hold?.reason;
+    get held() {
+      return hold;
+    },
+    get line() {
+      return line;
     },
     place(clusterId) {
       if (!hold) return undefined;
@@ -72,7 +77,7 @@ export async function openQueue(
 }
 
 /** Clusters that have not begun, oldest first. */
-export function waitingLine(records: readonly ClusterRecord[]): string[] {
+function waitingLine(records: readonly ClusterRecord[]): string[] {
   return records
     .filter((record) => record.stage.kind === 'provisioning' && record.pki === undefined)
     .sort((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1))

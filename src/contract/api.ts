@@ -37,6 +37,15 @@ export const CreateCloudAccountRequestSchema = z.object({
 });
 
 // ---- agent API ----
+const HoldSchema = z.object({ reason: z.string(), since: z.string() });
+/** The line of clusters that have not begun, oldest first; they wait only while there is a hold. */
+export const QueueSchema = z.object({
+  held: HoldSchema.optional(),
+  waiting: z.array(z.object({ id: IdSchema, name: z.string(), position: z.int() })),
+});
+export type Queue = z.infer<typeof QueueSchema>;
+export const HoldRequestSchema = z.object({ reason: z.string().trim().min(1).max(200) });
+
 export const AgentStatusSchema = z.object({
   version: z.string(),
   gateway: z.object({ id: IdSchema, name: z.string(), words: z.string() }).optional(),
@@ -75,6 +84,8 @@ export const AgentStatusSchema = z.object({
     }),
   ),
   outbox: z.object({ events: z.int(), snapshots: z.int(), dropped: z.int() }),
+  /** New clusters wait, for this reason. */
+  queue: HoldSchema.optional(),
 });
 export type AgentStatus = z.infer<typeof AgentStatusSchema>;
 

@@ -17,6 +17,7 @@ import { newId } from './ids.ts';
 import type { Portal } from './portal.ts';
 import { findProfile, resolveProfile } from './profiles.ts';
 import { requirePlan, runningProfile, settledBefore, takeBack } from './rollout-consent.ts';
+import { checkNodeSettings } from './node-settings.ts';
 import { checkSchedules } from './schedules.ts';
 import { sealSpec } from './sealing.ts';
 import { checkChange } from './spec-change.ts';
@@ -37,6 +38,7 @@ export async function changeSpec(
 ): Promise<ClustersTable> {
   const before = await clusterRow(portal, id);
   const known = ClusterSpecSchema.parse(JSON.parse(before.spec));
+  checkNodeSettings(request);
   checkSchedules(request.policies);
   const spec = await sealSpec(portal, before.gateway_id, request, known.policies.backups.target);
   const profile = await findProfile(portal, spec.profile, 'spec.profile');

@@ -15,6 +15,7 @@ import { isFresh } from './gateways.ts';
 import { newId } from './ids.ts';
 import type { Portal } from './portal.ts';
 import { explainPlacement, refuseInfeasible } from './preflight.ts';
+import { checkNodeSettings } from './node-settings.ts';
 import { findProfile, resolveProfile } from './profiles.ts';
 import { checkSchedules } from './schedules.ts';
 import { sealSpec, withoutSecrets } from './sealing.ts';
@@ -96,6 +97,7 @@ async function makeCluster(
   requestHash: string,
 ): Promise<ClustersTable> {
   const account = await accountRow(portal, request.cloudAccount, 'spec.cloudAccount');
+  checkNodeSettings(request);
   checkSchedules(request.policies);
   const spec = await sealSpec(portal, account.gateway_id, request);
   if (account.enabled === 0)

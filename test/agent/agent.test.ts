@@ -177,6 +177,21 @@ describe('the agent', () => {
     });
   });
 
+  it('holds new clusters in line at the word of the owner, and shows it (R85)', async () => {
+    const maas = await simulator();
+    const agent = await agentWith({ maasUrl: maas.maasUrl, apiKey: maas.adminKey });
+    await until(async () => (await status(agent)).accounts[0]?.state === 'ready');
+    expect(await ask(agent, 'GET', '/v1/queue')).toEqual({ waiting: [] });
+    await expect(ask(agent, 'POST', '/v1/queue/hold', { reason: ' ' })).rejects.toMatchObject({
+      code: 'INVALID_INPUT',
+      field: 'reason',
+    });
+    await ask(agent, 'POST', '/v1/queue/hold', { reason: 'new disks' });
+    expect((await status(agent)).queue).toMatchObject({ reason: 'new disks', since: expect.any(String) });
+    expect(await ask(agent, 'POST', '/v1/queue/resume', {})).toEqual({ waiting: [] });
+    expect((await status(agent)).queue).toBeUndefined();
+  });
+
   it('keeps machines in quarantine over calls and gives them back (X6)', async () => {
     const maas = await simulator();
     const agent = await agentWith({ maasUrl: maas.maasUrl, apiKey: maas.adminKey });

@@ -57,6 +57,22 @@ describe('create', () => {
     expect(skipped.status).toBe(201);
   });
 
+  it.each([
+    ['httpsProxy', 'proxy.example:3128'],
+    ['httpProxy', 'socks5://proxy.example'],
+    ['noProxy', ['10.0.0.0/8 .site.example']],
+    ['ntpServers', ['ntp1.example ntp2.example']],
+    ['sshAuthorizedKeys', ['-----BEGIN OPENSSH PRIVATE KEY-----']],
+    ['sshAuthorizedKeys', ['ssh-ed25519 AAAAC3 me\nssh-ed25519 AAAAC4 not-me']],
+    ['caCertificates', ['/etc/ssl/ca.pem']],
+  ])('refuses nodes whose %s could not work: %j', async (name, value) => {
+    await using s = await site();
+    expect(await create(s.portal, { nodes: { [name]: value } })).toMatchObject({
+      status: 400,
+      body: { code: 'INVALID_INPUT', field: `spec.nodes.${name}`, fix: expect.any(String) },
+    });
+  });
+
   it('makes one cluster of any number of equal requests with one Idempotency-Key', async () => {
     await using s = await site();
     const key = { 'idempotency-key': 'k1' };

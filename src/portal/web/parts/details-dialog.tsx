@@ -59,18 +59,30 @@ export function DetailsDialog(props: ChangeProps) {
             Machines get these when they are installed: a change replaces nodes, after you approve the plan.
           </p>
           <div class="grid2">
-            <TextField label="HTTPS proxy" value={text.value.httpsProxy} onInput={set('httpsProxy')} />
-            <TextField label="HTTP proxy" value={text.value.httpProxy} onInput={set('httpProxy')} />
+            <TextField
+              label="HTTPS proxy"
+              value={text.value.httpsProxy}
+              error={errorOf('spec.nodes.httpsProxy')}
+              onInput={set('httpsProxy')}
+            />
+            <TextField
+              label="HTTP proxy"
+              value={text.value.httpProxy}
+              error={errorOf('spec.nodes.httpProxy')}
+              onInput={set('httpProxy')}
+            />
             <TextField
               label="Reached without proxy"
               hint="Hosts, domains and networks, separated by commas"
               value={text.value.noProxy}
+              error={errorOf('spec.nodes.noProxy')}
               onInput={set('noProxy')}
             />
             <TextField
               label="NTP servers"
               hint="Separated by commas; empty: those of MAAS"
               value={text.value.ntpServers}
+              error={errorOf('spec.nodes.ntpServers')}
               onInput={set('ntpServers')}
             />
           </div>
