@@ -59,7 +59,8 @@ export const BOOTSTRAP_SCRIPT = String.raw`#!/bin/bash
 # the verdict. Settings: /etc/pcg/bootstrap.env. Log: /var/log/pcg-bootstrap.log. Running it again is safe.
 set -u
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-export LC_ALL=C DEBIAN_FRONTEND=noninteractive HOME=/root
+# needrestart would restart services in the middle of it, cloud-init's own among them.
+export LC_ALL=C DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 HOME=/root
 umask 022
 
 LOG=/var/log/pcg-bootstrap.log
@@ -86,6 +87,7 @@ die() {
   say "FAILED step=$STEP exit=$code: $*"
   printf '{"result":"failed","step":"%s","exit":%d}\n' "$STEP" "$code" >"$STATE/bootstrap-result.json"
   trap - ERR
+  resume_apt_timers
   exit "$code"
 }
 
@@ -157,10 +159,24 @@ load_proxy() {
   fi
 }
 
+# A clock that is behind takes the cluster's certificates and apt's lists for not valid yet. Sites without a time
+# source go on after a minute.
+wait_for_clock() {
+  local attempt
+  command -v timedatectl >/dev/null || return 0
+  for ((attempt = 1; attempt <= 30; attempt++)); do
+    [ "$(timedatectl show --property NTPSynchronized --value 2>/dev/null)" != yes ] || return 0
+    sleep 2
+  done
+  say "the clock is not synchronised: $(date -u +%Y-%m-%dT%H:%M:%SZ)"
+}
+
 prepare_kernel() {
   modprobe overlay
   modprobe br_netfilter
-  sysctl --system >/dev/null
+  # Other files of the image may hold what this kernel does not know; ours must be taken, and last.
+  sysctl --system >/dev/null || say 'sysctl did not take every setting of the image'
+  sysctl --load /etc/sysctl.d/99-kubernetes.conf >/dev/null
   # The kubelet refuses to run with swap. No rights in MAAS are needed to do it here.
   swapoff -a
   [ ! -f /etc/fstab ] || sed -i -E '/^[^#].*[[:space:]]swap[[:space:]]/ s/^/#/' /etc/fstab
@@ -168,6 +184,15 @@ prepare_kernel() {
 }
 
 apt_get() { apt-get -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 -y "$@"; }
+
+# The image's own timers hold apt's lists, for which apt does not wait. What has begun to install is waited for.
+pause_apt_timers() {
+  systemctl stop apt-daily.timer apt-daily-upgrade.timer apt-daily.service 2>/dev/null || true
+}
+
+resume_apt_timers() {
+  systemctl start apt-daily.timer apt-daily-upgrade.timer 2>/dev/null || true
+}
 
 patch_system() {
   local package
@@ -329,14 +354,18 @@ main() {
   # An image without the package gets it below, and its installation takes up our CAs.
   ! command -v update-ca-certificates >/dev/null || update-ca-certificates >/dev/null
   load_proxy
+  step clock
+  wait_for_clock
   step kernel
   prepare_kernel
+  pause_apt_timers
   if [ "$PCG_PATCH_ON_BOOT" = true ]; then
     step patch
     patch_system
   fi
   step packages
   provide_kubernetes
+  resume_apt_timers
   step containerd
   configure_containerd
   wait_for_containerd

@@ -5,7 +5,9 @@
 import { stringify } from 'yaml';
 import { PcgError } from '../base/errors.ts';
 import { parseVersion } from '../kube/versions.ts';
+import type { NodeTaint } from '../kube/nodes.ts';
 import { LABEL_CLUSTER, LABEL_POOL, providerId } from './node-identity.ts';
+import { CONTROL_PLANE_TAINT, taintsOfPool } from './pool-taints.ts';
 import { mergeNodeSettings } from './site-settings.ts';
 import { NODE_IP_PLACEHOLDER } from './node-proxy.ts';
 import { checkApiServerArgs, checkKubeletArgs } from './packs.ts';
@@ -181,15 +183,10 @@ function nodeRegistration(input: NodeInput) {
 }
 
 /** Always a list: kubeadm takes a missing key for "the default taint", an empty list for "none". */
-function taintsOf(input: NodeInput) {
+function taintsOf(input: NodeInput): NodeTaint[] {
   const pool = input.spec.pools.find((candidate) => candidate.name === input.node.pool);
-  const own = (pool?.taints ?? []).map(({ key, value, effect }) => ({
-    key,
-    ...(value === '' ? {} : { value }),
-    effect,
-  }));
-  if (input.node.role === 'worker' || (pool?.role === 'control-plane' && pool.allowWorkers)) return own;
-  return [{ key: 'node-role.kubernetes.io/control-plane', effect: 'NoSchedule' }, ...own];
+  if (pool) return taintsOfPool(pool);
+  return input.node.role === 'worker' ? [] : [CONTROL_PLANE_TAINT];
 }
 
 function kubeletConfiguration() {

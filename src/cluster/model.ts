@@ -174,6 +174,8 @@ export interface ClusterRecord {
   /** The same when everything had been released. */
   readonly strayCheckedAt?: number;
   readonly placementCheckedAt?: number;
+  /** What nodes reach without a proxy; as of that check, so that a repeated deploy sends the same text. */
+  readonly machineNetworks?: readonly string[];
   readonly initializedAt?: number;
   readonly rightsGrantedAt?: number;
   readonly nodes: readonly NodeRecord[];

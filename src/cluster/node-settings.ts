@@ -5,6 +5,7 @@
 import type { Pool } from '../contract/cluster.ts';
 import type { NodeSettings } from '../kube/nodes.ts';
 import type { NodeRecord } from './model.ts';
+import { taintsOfPool } from './pool-taints.ts';
 import type { KubeNode } from './observed.ts';
 import type { Scene } from './plan.ts';
 import type { Step } from './steps.ts';
@@ -21,29 +22,24 @@ export function nodeAdjustments(scene: Scene, node: NodeRecord, kubeNode: KubeNo
 
 /** What a pool gives to its Nodes. */
 export function settingsOf(pool: Pool): NodeSettings {
-  return {
-    labels: pool.labels,
-    taints: pool.taints.map(({ key, value, effect }) => ({
-      key,
-      effect,
-      ...(value === '' ? {} : { value }),
-    })),
-  };
+  return { labels: pool.labels, taints: taintsOfPool(pool) };
 }
 
 /** The Node has what its pool gives, and nothing that the pool once gave and gives no more. */
 export function carriesSettings(pool: Pool, kubeNode: KubeNode): boolean {
   const labels = Object.entries(pool.labels).every(([key, value]) => kubeNode.labels[key] === value);
-  const taints = pool.taints.every((taint) =>
+  const wanted = taintsOfPool(pool);
+  const taints = wanted.every((taint) =>
     kubeNode.taints.some(
-      (own) => own.key === taint.key && own.effect === taint.effect && (own.value ?? '') === taint.value,
+      (own) =>
+        own.key === taint.key && own.effect === taint.effect && (own.value ?? '') === (taint.value ?? ''),
     ),
   );
   // kubelets register with some of them: what is to be taken away later must be known as ours.
   const known =
     Object.keys(pool.labels).every((key) => kubeNode.managed.labels.includes(key)) &&
-    pool.taints.every(({ key, effect }) => kubeNode.managed.taints.includes(`${key}:${effect}`));
-  const given = new Set(pool.taints.map(({ key, effect }) => `${key}:${effect}`));
+    wanted.every(({ key, effect }) => kubeNode.managed.taints.includes(`${key}:${effect}`));
+  const given = new Set(wanted.map(({ key, effect }) => `${key}:${effect}`));
   const stale =
     kubeNode.managed.labels.some((key) => !(key in pool.labels) && key in kubeNode.labels) ||
     kubeNode.managed.taints.some((key) => !given.has(key));

@@ -10,6 +10,7 @@ import { readManaged } from '../kube/nodes.ts';
 import type { MaasObserver } from '../maas/observer.ts';
 import type { ClusterAccess } from './access.ts';
 import { type ClusterRecord, endpointAddress, heldSystemId } from './model.ts';
+import { nodeAddresses } from './node-address.ts';
 import type { KubeNode, KubeView, Observed, Reading } from './observed.ts';
 import type { Timings } from './timings.ts';
 
@@ -100,14 +101,15 @@ export async function observeKube(input: {
   }
 }
 
-/** Addresses of control-plane machines whose OS runs. */
+/** Addresses of control-plane machines whose OS runs: the likeliest of each first, then the others. */
 export function apiHosts(record: ClusterRecord, machines: Observed['machines']): string[] {
-  return record.nodes.flatMap((node) => {
+  const addresses = record.nodes.flatMap((node) => {
     if (node.role !== 'control-plane' || node.claim.kind !== 'held') return [];
     if (record.initializedAt === undefined && !node.init) return [];
     const machine = machines.get(node.claim.systemId)?.machine;
-    return machine?.status === 'deployed' ? machine.ipAddresses.slice(0, 1) : [];
+    return machine?.status === 'deployed' ? [nodeAddresses(machine, record.endpoint)] : [];
   });
+  return [...addresses.flatMap(([first]) => first ?? []), ...addresses.flatMap(([, ...rest]) => rest)];
 }
 
 /** A control-plane node is on its way in or out of etcd. */

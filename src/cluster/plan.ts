@@ -8,6 +8,7 @@ import type { ManifestPack } from '../contract/profile.ts';
 import { planDoubts } from './doubts.ts';
 import { endpointAddress, type ClusterRecord } from './model.ts';
 import type { Observed } from './observed.ts';
+import { nodeAddresses } from './node-address.ts';
 import { planDelete } from './plan-delete.ts';
 import { backupSetup } from './policies/backup-setup.ts';
 import { rebootingNode } from './policies/reboot.ts';
@@ -140,9 +141,11 @@ function planEndpoint({ record, observed, nodes, timings }: Scene): Step[] {
         const serves = node.init || node.joinedAt !== undefined;
         return node.role === 'control-plane' && node.intent.kind === 'keep' && up && serves;
       })
-      .flatMap(({ situation }) =>
-        'machine' in situation ? (situation.machine?.ipAddresses.slice(0, 1) ?? []) : [],
-      )
+      .flatMap(({ situation }) => {
+        const told = 'node' in situation ? situation.node.internalIp : undefined;
+        const machine = 'machine' in situation ? situation.machine : undefined;
+        return told ?? (machine ? nodeAddresses(machine, record.endpoint).slice(0, 1) : []);
+      })
       .sort();
     const known = record.endpoint.addresses.join(' ');
     // Never an empty set: a passing outage must not take the name away from a working API server.

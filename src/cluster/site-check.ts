@@ -7,7 +7,7 @@ import type { ClusterSpec, Pool } from '../contract/cluster.ts';
 import { ERROR_CODES, type ErrorCode, type ProblemDetails } from '../contract/errors.ts';
 import type { BootImage, MaasClient, Machine, Subnet } from '../maas/client.ts';
 import { STATUS_NAMES } from '../maas/status.ts';
-import { addressIn, cidrConflicts } from './cidr.ts';
+import { addressIn, cidrConflicts, parseCidr } from './cidr.ts';
 import { explainPlacement, type PlacementReport } from './explain.ts';
 import { type PlacementContext, primarySubnet, rejections } from './placement.ts';
 
@@ -24,6 +24,8 @@ export interface SiteCheck {
   readonly report: PlacementReport;
   /** Where a kube-vip address is to be reserved. */
   readonly endpointSubnet: Subnet | undefined;
+  /** IPv4 networks that MAAS manages: where any node, present or future, may be. */
+  readonly machineNetworks: readonly string[];
 }
 
 /** Where the check learns of machines; CandidateList is one. */
@@ -79,7 +81,9 @@ export async function checkSite(
         ? { ...base, subnetCidr: endpointSubnet.cidr }
         : base,
   }));
-  if (!complete) return { report: { feasible: problems.length === 0, pools: [], problems }, endpointSubnet };
+  const machineNetworks = subnets.map(({ cidr }) => cidr).filter((cidr) => parseCidr(cidr) !== undefined);
+  const found = { endpointSubnet, machineNetworks };
+  if (!complete) return { report: { feasible: problems.length === 0, pools: [], problems }, ...found };
   let placement = explainPlacement(machines, wanted);
   // Only whoever comes too short is told what stands in the way of the others; those are many.
   if (!placement.feasible) {
@@ -88,7 +92,7 @@ export async function checkSite(
     placement = explainPlacement([...anew, ...others], wanted);
   }
   problems.push(...placement.problems);
-  return { report: { ...placement, feasible: problems.length === 0, problems }, endpointSubnet };
+  return { report: { ...placement, feasible: problems.length === 0, problems }, ...found };
 }
 
 /** What is not Ready in these pools, and what is Ready in the others: machines that one change would admit. */

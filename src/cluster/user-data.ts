@@ -133,6 +133,7 @@ function baseFiles(input: NodeInput): File[] {
     },
     { path: '/etc/modules-load.d/kubernetes.conf', permissions: '0644', content: 'overlay\nbr_netfilter\n' },
     { path: '/etc/sysctl.d/99-kubernetes.conf', permissions: '0644', content: SYSCTL },
+    { path: '/etc/systemd/networkd.conf.d/pcg.conf', permissions: '0644', content: NETWORKD },
     {
       path: '/etc/crictl.yaml',
       permissions: '0644',
@@ -245,6 +246,12 @@ kernel.panic = 10
 kernel.panic_on_oops = 1
 fs.inotify.max_user_instances = 8192
 fs.inotify.max_user_watches = 524288
+`;
+
+/** A networkd that is restarted, by an update of systemd for one, must leave the routes and rules of a CNI alone. */
+const NETWORKD = `[Network]
+ManageForeignRoutes=no
+ManageForeignRoutingPolicyRules=no
 `;
 
 /** The OS may patch itself, but never the parts whose versions this product steers, and never reboot alone. */

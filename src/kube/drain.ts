@@ -244,7 +244,8 @@ function judgeAnswer(status: number, body: unknown, what: string): Removal {
   if (status === 404) return 'gone';
   const said = readStatus(body);
   const because = (reason: string) => said.causes.some((cause) => cause.reason === reason);
-  if (status === 409) return 'gone'; // the precondition failed: this pod is not there any more
+  // This pod is gone and another has its name, or it changed under the eviction: the next pass sees which.
+  if (status === 409) return 'leaving';
   if (status === 403 && because('NamespaceTerminating')) return 'leaving';
   if (status === 429) {
     const budget = said.causes.find((cause) => cause.reason === 'DisruptionBudget');

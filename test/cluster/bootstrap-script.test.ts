@@ -173,6 +173,46 @@ describeIsolated('the bootstrap script on a machine', () => {
     expect(output).toContain('FAILED step=packages exit=100');
   });
 
+  it('waits for the clock, but not for ever where there is no time source', async () => {
+    await using machine = await createBootstrapRoot(await userData('worker', { profile: prebaked() }));
+    machine.write('/stub/kubeadm-version', 'v1.36.1\n');
+    machine.stub('timedatectl', '[ "$(grep -c timedatectl /stub/calls)" -gt 2 ] && echo yes || echo no');
+    expect(machine.run().code).toBe(0);
+    expect(machine.calls('timedatectl')).toHaveLength(3);
+    machine.remove('/var/lib/pcg/bootstrap-complete');
+    machine.remove('/etc/kubernetes/kubelet.conf');
+    machine.write('/stub/calls', '');
+    machine.stub('timedatectl', 'echo no');
+    const { code, output } = machine.run();
+    expect(code).toBe(0);
+    expect(machine.calls('timedatectl')).toHaveLength(30);
+    expect(output).toMatch(/the clock is not synchronised: 20/);
+  });
+
+  it('needs its own kernel settings, and not those of the image', async () => {
+    await using machine = await createBootstrapRoot(await userData('worker', { profile: prebaked() }));
+    machine.write('/stub/kubeadm-version', 'v1.36.1\n');
+    machine.stub('sysctl', '[ "$1" != --system ]');
+    expect(machine.run().code).toBe(0);
+    expect(machine.calls('sysctl')).toEqual([
+      'sysctl --system',
+      'sysctl --load /etc/sysctl.d/99-kubernetes.conf',
+    ]);
+    await using other = await createBootstrapRoot(await userData('worker', { profile: prebaked() }));
+    other.write('/stub/kubeadm-version', 'v1.36.1\n');
+    other.stub('sysctl', '[ "$1" = --system ] || exit 255');
+    expect(other.run()).toMatchObject({ code: 255, output: expect.stringContaining('FAILED step=kernel') });
+  });
+
+  it("keeps the image's own updates from apt's lists while it installs, and lets them go again", async () => {
+    await using machine = await createBootstrapRoot(await userData('worker'));
+    machine.stub('apt-get', 'exit 100');
+    machine.run();
+    const systemctl = machine.calls('systemctl');
+    expect(systemctl[1]).toBe('systemctl stop apt-daily.timer apt-daily-upgrade.timer apt-daily.service');
+    expect(systemctl.at(-1)).toBe('systemctl start apt-daily.timer apt-daily-upgrade.timer');
+  });
+
   it('uses proxy, mirrors and private CAs everywhere, with its own address kept direct', async () => {
     const spec = clusterSpec({
       nodes: {

@@ -23,6 +23,22 @@ const CNI = {
   },
 };
 
+describe('allowWorkers', () => {
+  const control = (allowWorkers: boolean) =>
+    clusterSpec({ pools: [{ role: 'control-plane', name: 'cp', size: 1, allowWorkers }] });
+
+  it('changes the taint of a living control plane, in place', () => {
+    const before = scene({ 'cp-1': { shape: 'ready' } }, { document: { spec: control(false) } });
+    expect(kinds(plan(before))).not.toContain('adjust-node');
+    const after = { ...before, document: { ...before.document, spec: control(true) } };
+    expect(plan(after)).toContainEqual({ kind: 'adjust-node', node: 'cp-1' });
+    const open = scene({ 'cp-1': { shape: 'ready' } }, { document: { spec: control(true) } });
+    expect(kinds(plan(open))).not.toContain('adjust-node');
+    const closed = { ...open, document: { ...open.document, spec: control(false) } };
+    expect(plan(closed)).toContainEqual({ kind: 'adjust-node', node: 'cp-1' });
+  });
+});
+
 describe('the beginning', () => {
   it('makes keys, then checks the site, then reserves the address, one after the other', () => {
     const { pki: _pki, ...bare } = scene({}, { initialized: false }).record;

@@ -46,7 +46,7 @@ describe('an eviction that is answered with', () => {
   it.each([
     [201, {}, { kind: 'draining', leaving: [name], blocked: [] }],
     [404, {}, { kind: 'drained' }],
-    [409, {}, { kind: 'drained' }],
+    [409, {}, { kind: 'draining', leaving: [name], blocked: [] }],
     [403, cause('NamespaceTerminating', ''), { kind: 'draining', leaving: [name], blocked: [] }],
     [
       429,

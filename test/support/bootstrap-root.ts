@@ -39,6 +39,7 @@ const STUBBED = [
   'swapoff',
   'sysctl',
   'systemctl',
+  'timedatectl',
   'update-ca-certificates',
 ];
 
@@ -59,6 +60,7 @@ const DEFAULT_BEHAVIOUR: Record<string, string> = {
   containerd: 'cat /stub/containerd-default.toml',
   curl: 'while [ $# -gt 0 ]; do [ "$1" != -o ] || echo key >"$2"; shift; done',
   'dpkg-query': 'exit 1',
+  timedatectl: 'echo yes',
 };
 
 /** What containerd 1.x and 2.x print for \`config default\`, shortened to the sections around the changed keys. */

@@ -5,6 +5,7 @@ import type { ClusterRecord, NodeRecord } from '../../src/cluster/model.ts';
 import { newClusterRecord } from '../../src/cluster/model.ts';
 import type { KubeNode, Observed } from '../../src/cluster/observed.ts';
 import { annotations } from '../../src/cluster/ownership.ts';
+import { taintsOfPool } from '../../src/cluster/pool-taints.ts';
 import type { PlanInput } from '../../src/cluster/plan.ts';
 import { DEFAULT_TIMINGS } from '../../src/cluster/timings.ts';
 import { document } from './engine.ts';
@@ -57,6 +58,8 @@ export function scene(
   const nodes = Object.entries(literals).map(([name, { shape, ...changes }], index): NodeRecord => {
     const role = name.startsWith('cp') ? 'control-plane' : 'worker';
     const stamp = { gateway: 'gw-one', cluster: wanted.id, node: name, operation: 'op' };
+    const pool = wanted.spec.pools.find((candidate) => candidate.role === role);
+    const tainted = pool && role === 'control-plane' ? taintsOfPool(pool) : [];
     const joined = shape === 'joined' || shape === 'ready' || shape === 'vanished';
     const base = fakeMachine(index + 1, {
       status: STATUS[shape],
@@ -78,8 +81,8 @@ export function scene(
         internalIp: undefined,
         bootId: undefined,
         labels: {},
-        managed: { labels: [], taints: [] },
-        taints: [],
+        managed: { labels: [], taints: tainted.map(({ key, effect }) => `${key}:${effect}`) },
+        taints: tainted,
       });
     return {
       name,

@@ -8,6 +8,7 @@ import type { KubeTarget } from '../../kube/client.ts';
 import { certificateValidity } from '../../kube/pki.ts';
 import { DONE, type StepContext, type StepOutcome } from '../context.ts';
 import { type ClusterRecord, findNode, heldSystemId, type NodeRecord, withNode } from '../model.ts';
+import { nodeAddresses } from '../node-address.ts';
 import { API_PORT, apiHosts } from '../observe.ts';
 import { renewCertificatesJob } from '../policies-manifests.ts';
 import { followJob } from '../policy-runs.ts';
@@ -41,10 +42,11 @@ async function firstEnd(
   context: StepContext,
   signal: AbortSignal,
 ): Promise<number | undefined> {
-  const { pki } = context.record();
+  const { pki, endpoint } = context.record();
   const systemId = heldSystemId(node);
   const machine = systemId === undefined ? undefined : context.observed.machines.get(systemId)?.machine;
-  const host = machine?.status === 'deployed' ? machine.ipAddresses[0] : undefined;
+  const told = kubeNodeOf(node, context.observed)?.internalIp;
+  const host = machine?.status === 'deployed' ? (told ?? nodeAddresses(machine, endpoint)[0]) : undefined;
   if (host === undefined || !pki) return undefined;
   const { target } = context.kube();
   const { certPem: _cert, keyPem: _key, ...bare } = target;

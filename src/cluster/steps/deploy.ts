@@ -155,6 +155,6 @@ function userDataOf(node: NodeRecord, document: ClusterDocument, context: StepCo
     ...(node.role === 'control-plane' ? { pki: record.pki } : {}),
     caHash: caHash(record.pki.ca.certPem),
     token: { id: node.token.id, secret: node.token.secret },
-    site,
+    site: { ...site, nodeCidrs: [...(site.nodeCidrs ?? []), ...(record.machineNetworks ?? [])] },
   });
 }

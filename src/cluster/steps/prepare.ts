@@ -30,7 +30,7 @@ export async function prepare(context: StepContext): Promise<StepOutcome> {
 }
 
 export async function checkPlacement(context: StepContext, signal: AbortSignal): Promise<StepOutcome> {
-  const { report } = await siteOf(context, signal);
+  const { report, machineNetworks } = await siteOf(context, signal);
   const [first, ...more] = report.problems;
   if (first)
     throw new PcgError(first.code, first.message, {
@@ -39,7 +39,8 @@ export async function checkPlacement(context: StepContext, signal: AbortSignal):
       retryable: first.retryable,
       details: { ...first.details, ...(more.length === 0 ? {} : { more }), pools: report.pools },
     });
-  await context.commit((record) => ({ ...record, placementCheckedAt: context.clock.now() }));
+  const placementCheckedAt = context.clock.now();
+  await context.commit((record) => ({ ...record, machineNetworks, placementCheckedAt }));
   return DONE;
 }
 
