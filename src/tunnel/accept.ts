@@ -12,7 +12,6 @@ import { WebSocketServer } from 'ws';
 import type { Clock } from '../base/clock.ts';
 import { describeError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import { MAX_MESSAGE_BYTES } from './carrier.ts';
 import { CLOSE } from './codes.ts';
 import { SUBPROTOCOL } from './dial.ts';
 import { greetGateway, type GatewayLookup } from './handshake.ts';
@@ -22,7 +21,7 @@ import { ReceiveBudget } from './credit.ts';
 import { type TunnelMetrics, tunnelMetrics } from './metrics.ts';
 import { Roster } from './roster.ts';
 import type { DrainNotice, SessionHandlers, TunnelSession } from './session.ts';
-import { webSocketCarrier } from './socket.ts';
+import { READER_LIMITS, webSocketCarrier } from './socket.ts';
 import { PortalSync } from './sync-portal.ts';
 
 export const TUNNEL_PATH = '/tunnel/v1';
@@ -102,7 +101,7 @@ class Server implements TunnelServer {
     noServer: true,
     clientTracking: false,
     perMessageDeflate: false,
-    maxPayload: MAX_MESSAGE_BYTES,
+    ...READER_LIMITS,
     skipUTF8Validation: true,
     handleProtocols: (offered: Set<string>) => (offered.has(SUBPROTOCOL) ? SUBPROTOCOL : false),
     closeTimeout: CLOSE_TIMEOUT_MS,

@@ -9,9 +9,9 @@ import type { TLSSocket } from 'node:tls';
 import { WebSocket } from 'ws';
 import { type Clock, DeadlineError, withDeadline } from '../base/clock.ts';
 import { PcgError } from '../base/errors.ts';
-import { MAX_MESSAGE_BYTES } from './carrier.ts';
 import { type ConnectFailure, connectOrigin, proxySilence } from './connect-origin.ts';
 import type { ProxySettings } from './proxy-env.ts';
+import { READER_LIMITS } from './socket.ts';
 import { isIssuedByExtraCa } from './tls-trust.ts';
 
 export const SUBPROTOCOL = 'pcg.tunnel.v1';
@@ -89,7 +89,7 @@ export async function dial(options: DialOptions): Promise<DialOutcome> {
   const webSocket = new WebSocket(url, offer ? [SUBPROTOCOL] : [], {
     createConnection: () => socket,
     perMessageDeflate: false,
-    maxPayload: MAX_MESSAGE_BYTES,
+    ...READER_LIMITS,
     followRedirects: false,
     skipUTF8Validation: true,
     headers: { 'user-agent': options.software },

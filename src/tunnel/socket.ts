@@ -9,10 +9,21 @@
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import type { RawData, WebSocket } from 'ws';
-import type { Carrier, CarrierHandler } from './carrier.ts';
+import { type Carrier, type CarrierHandler, MAX_MESSAGE_BYTES } from './carrier.ts';
 import { CLOSE } from './codes.ts';
 import { MessageReader } from './message-reader.ts';
 import { framed, MaskedWriter, MAX_HEADER_BYTES } from './message-writer.ts';
+
+/** Of one message. Each keeps all that came in the same read of the socket, 64 KiB and more. */
+export const MAX_FRAGMENTS = 256;
+/** Reads of the socket that one frame may come in: each is an object of its own, however small. */
+const MAX_PIECES = 4096;
+/** What the reader of `ws` may be made to keep: options of each WebSocket that becomes a carrier. */
+export const READER_LIMITS = {
+  maxPayload: MAX_MESSAGE_BYTES,
+  maxFragments: MAX_FRAGMENTS,
+  maxBufferedChunks: MAX_PIECES,
+};
 
 /** RFC 6455: a close message has at most 125 bytes, two of them the code. */
 const MAX_REASON_BYTES = 123;

@@ -8,11 +8,10 @@ import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { WebSocket, WebSocketServer } from 'ws';
 import type { Clock } from '../../src/base/clock.ts';
-import { MAX_MESSAGE_BYTES } from '../../src/tunnel/carrier.ts';
 import { type GatewayHandshakeOutcome, greetGateway, greetPortal } from '../../src/tunnel/handshake.ts';
 import type { TargetHandler } from '../../src/tunnel/ports.ts';
 import type { Session, SessionHandlers } from '../../src/tunnel/session.ts';
-import { webSocketCarrier } from '../../src/tunnel/socket.ts';
+import { READER_LIMITS, webSocketCarrier } from '../../src/tunnel/socket.ts';
 import { pairIdentities } from './session-pair.ts';
 
 export interface WebSocketPairOptions {
@@ -38,7 +37,7 @@ export class WebSocketPair implements AsyncDisposable {
     this.#sockets = new WebSocketServer({
       server: this.#server,
       perMessageDeflate: false,
-      maxPayload: MAX_MESSAGE_BYTES,
+      ...READER_LIMITS,
     });
     this.#sockets.on('connection', (webSocket) => {
       void greetGateway(
@@ -78,7 +77,7 @@ export class WebSocketPair implements AsyncDisposable {
     const { clock, tls } = this.#options;
     const webSocket = new WebSocket(`${tls === undefined ? 'ws' : 'wss'}://127.0.0.1:${port}`, {
       perMessageDeflate: false,
-      maxPayload: MAX_MESSAGE_BYTES,
+      ...READER_LIMITS,
       rejectUnauthorized: false,
       ...(tls === undefined ? {} : { generateMask: (mask: Buffer) => void mask.fill(0) }),
     });
