@@ -52,8 +52,13 @@ export async function typedName(context: CliContext, flags: ConsentFlags, name: 
 
 async function ask(context: CliContext, question: string): Promise<string> {
   const lines = createInterface({ input: process.stdin, output: process.stderr });
+  // The terminal is in raw mode, so Ctrl-C is a key here; to the rest of the program it is the signal.
+  lines.on('SIGINT', () => process.kill(process.pid, 'SIGINT'));
   try {
     return (await lines.question(question, { signal: context.signal })).trim();
+  } catch (cause) {
+    if (context.signal.aborted) throw cause;
+    throw new PcgError('CANCELLED', 'nobody answered: nothing was changed', { cause }); // Ctrl-D
   } finally {
     lines.close();
   }

@@ -22,6 +22,7 @@ const PACKAGES: Record<string, string> = {
   postgres: 'postgresql',
   tc: 'iproute2',
   ip: 'iproute2',
+  script: 'bsdutils',
 };
 
 /** Full path of a program on PATH (or in the sbin directories and PostgreSQL's own), else undefined. */
