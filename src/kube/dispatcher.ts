@@ -60,6 +60,25 @@ export function createDispatcher(identity: TlsIdentity, connections: number | un
   });
 }
 
+/**
+ * One request, ended by its signal at any time: undici by itself keeps a request whose connection is still being made
+ * until that connection stands or is given up, long after the caller's deadline.
+ */
+export function send(
+  dispatcher: Dispatcher,
+  request: Dispatcher.RequestOptions & { readonly signal: AbortSignal },
+): Promise<Dispatcher.ResponseData> {
+  const { signal } = request;
+  return new Promise((resolve, reject) => {
+    const end = () => reject(signal.reason);
+    signal.addEventListener('abort', end, { once: true });
+    dispatcher
+      .request(request)
+      .then(resolve, reject)
+      .finally(() => signal.removeEventListener('abort', end));
+  });
+}
+
 function observed(tell: (certificate: PeerCertificate) => void): typeof checkServerIdentity {
   return (host, certificate) => {
     tell(certificate);

@@ -6,7 +6,7 @@
 import type { Dispatcher } from 'undici';
 import { type Clock, withDeadline } from '../base/clock.ts';
 import { PcgError } from '../base/errors.ts';
-import { createDispatcher, type TlsIdentity } from './dispatcher.ts';
+import { createDispatcher, send, type TlsIdentity } from './dispatcher.ts';
 import { asRecord, asText, networkError } from './errors.ts';
 import { judgeRemoval, type MemberView, nextLeader } from './quorum.ts';
 import { readLines } from './watch.ts';
@@ -220,7 +220,7 @@ class GatewayEtcdClient implements EtcdClient {
       );
     let timer = idle();
     try {
-      const response = await this.#dispatcher.request({
+      const response = await send(this.#dispatcher, {
         origin: new URL(url).origin,
         path: '/v3/maintenance/snapshot',
         method: 'POST',
@@ -278,7 +278,7 @@ class GatewayEtcdClient implements EtcdClient {
     const what = `etcd ${path} at ${new URL(url).host}`;
     try {
       return await withDeadline(this.#clock, timeoutMs, what, signal, async (limited) => {
-        const response = await this.#dispatcher.request({
+        const response = await send(this.#dispatcher, {
           origin: new URL(url).origin,
           path,
           method: 'POST',

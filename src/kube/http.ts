@@ -8,7 +8,7 @@ import { type Clock, withDeadline } from '../base/clock.ts';
 import { PcgError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { KubeClient, KubeObject, KubeRequest, KubeTarget, WatchEvent } from './client.ts';
-import { createDispatcher } from './dispatcher.ts';
+import { createDispatcher, send } from './dispatcher.ts';
 import { asRecord, asText, networkError, readStatus, statusError } from './errors.ts';
 import { parseJson } from './json.ts';
 import { collectionPath, Discovery, objectPath } from './resources.ts';
@@ -88,7 +88,7 @@ class HttpKubeClient implements KubeClient {
 
   async #exchange(method: string, request: KubeRequest, signal: AbortSignal) {
     const started = this.#clock.monotonic();
-    const response = await this.#requests.request({
+    const response = await send(this.#requests, {
       origin: this.#origin,
       path: request.path,
       method: method as Dispatcher.HttpMethod,
@@ -150,7 +150,7 @@ class HttpKubeClient implements KubeClient {
       signal,
       what: `watch ${path}`,
       open: async (limits, streamSignal) => {
-        const response = await this.#watches.request({
+        const response = await send(this.#watches, {
           origin: this.#origin,
           path: withQuery(path, {
             watch: 'true',

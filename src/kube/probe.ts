@@ -4,7 +4,7 @@
  */
 import { type Clock, withDeadline } from '../base/clock.ts';
 import { PcgError } from '../base/errors.ts';
-import { createDispatcher } from './dispatcher.ts';
+import { createDispatcher, send } from './dispatcher.ts';
 import { asRecord, networkError } from './errors.ts';
 
 /** Address resolution of a host on the same site takes milliseconds; nobody there = no answer at all. */
@@ -22,7 +22,7 @@ export async function isAddressTaken(
   const dispatcher = createDispatcher({ caPem: '', ...(proxyUrl === undefined ? {} : { proxyUrl }) }, 1);
   try {
     await withDeadline(clock, PROBE_MS, origin, signal, async (limited) => {
-      const { body } = await dispatcher.request({ origin, path: '/', method: 'GET', signal: limited });
+      const { body } = await send(dispatcher, { origin, path: '/', method: 'GET', signal: limited });
       await body.dump();
     });
     return true;

@@ -5,7 +5,7 @@
 import { type Clock, withDeadline } from '../base/clock.ts';
 import { PcgError } from '../base/errors.ts';
 import type { KubeTarget } from './client.ts';
-import { createDispatcher } from './dispatcher.ts';
+import { createDispatcher, send } from './dispatcher.ts';
 import { networkError } from './errors.ts';
 
 const TIMEOUT_MS = 10_000;
@@ -33,7 +33,7 @@ export async function serverCertificateExpiry(
   try {
     await withDeadline(options.clock, TIMEOUT_MS, what, signal, async (limited) => {
       const origin = new URL(target.server).origin;
-      const { body } = await dispatcher.request({ origin, path: '/version', method: 'GET', signal: limited });
+      const { body } = await send(dispatcher, { origin, path: '/version', method: 'GET', signal: limited });
       await body.dump();
     });
   } catch (error) {

@@ -61,6 +61,8 @@ export async function startMachineProxy(
     if (!target) return void socket.end('HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n');
     try {
       const far = await network.connect(target.ip, target.port);
+      // Whoever hung up at once has said so already: nobody would hear of it any more.
+      if (far.destroyed) return void socket.destroy();
       tunnels += 1;
       socket.write('HTTP/1.1 200 Connection established\r\n\r\n');
       if (head.length > 0) socket.unshift(head);

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { setImmediate as tick } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
@@ -272,6 +274,28 @@ describe('the Kubernetes client', () => {
     await expect(pending).rejects.toThrow('enough');
     const late = await failure(client.request({ path: '/', timeoutMs: 30 }, signal));
     expect([late.code, late.details?.['reason']]).toEqual(['KUBE_UNREACHABLE', 'timeout']);
+  });
+
+  it('ends with its deadline while the connection is still being made', async () => {
+    await using silent = await startConnectProxy(() => silentPort);
+    const open = new Set<Socket>();
+    const mute = createServer((socket) => open.add(socket)).listen(0, '127.0.0.1');
+    await once(mute, 'listening');
+    const silentPort = (mute.address() as AddressInfo).port;
+    const { ca } = await createClusterPki({ nowMs: Date.now(), keyAlgorithm: 'ecdsa-p256' });
+    const target = { server: 'https://10.9.9.9:6443', caPem: ca.certPem, proxyUrl: silent.url };
+    await using client = createKubeClient(target, options);
+    const started = performance.now();
+    const error = await failure(client.request({ path: '/version', timeoutMs: 100 }, signal));
+    expect([error.code, error.details?.['reason']]).toEqual(['KUBE_UNREACHABLE', 'timeout']);
+    const caller = new AbortController();
+    const asked = client.get('/api/v1/nodes/a', caller.signal);
+    caller.abort(new Error('no longer needed'));
+    await expect(asked).rejects.toThrow('no longer needed');
+    // undici gives a connection 10 s.
+    expect(performance.now() - started).toBeLessThan(5_000);
+    for (const socket of open) socket.destroy();
+    mute.close();
   });
 
   it('reports a cut connection as unreachable and never repeats a write by itself', async () => {

@@ -106,6 +106,17 @@ describe('machine network proxy', () => {
     await dispatcher.close();
   });
 
+  it('hangs up on a client whose target hung up at once', async () => {
+    const { network } = siteWith((socket) =>
+      socket.destroy(Object.assign(new Error('reset'), { code: 'ECONNRESET' })),
+    );
+    await using proxy = await startMachineProxy(network, { host: '127.0.0.1', port: 0 });
+    const socket = tcpConnect(Number(new URL(proxy.url).port), '127.0.0.1');
+    socket.write(`CONNECT ${IP}:6443 HTTP/1.1\r\nhost: x\r\n\r\n`);
+    socket.resume();
+    await once(socket, 'close');
+  });
+
   it('answers 502 for a closed port, 504 for an absent machine, 400 for nonsense', async () => {
     const { network } = siteWith(() => {});
     await using proxy = await startMachineProxy(network, { host: '127.0.0.1', port: 0 });

@@ -209,7 +209,11 @@ async function awaitPack(
   return { kind: 'later', waitingFor, afterMs: context.timings.kubeProbeMs };
 }
 
-/** Labels and taints of the pool; what left the pool's settings is taken away, what others set stays. */
+/**
+ * Labels and taints of the pool; what left the pool's settings is taken away, what others set stays. Done only when a
+ * later look at the node shows them: the one that planned this would plan it again at once, and so would a fight with
+ * somebody who sets them otherwise.
+ */
 export async function adjustNode(
   step: { node: string },
   context: StepContext,
@@ -220,5 +224,9 @@ export async function adjustNode(
   const kubeNode = node && kubeNodeOf(node, context.observed);
   if (!node || !pool || !kubeNode) return DONE;
   await syncNode(context.kube(), kubeNode.name, settingsOf(pool), signal);
-  return DONE;
+  return {
+    kind: 'later',
+    waitingFor: `labels and taints of ${kubeNode.name}`,
+    afterMs: context.timings.kubeProbeMs,
+  };
 }
