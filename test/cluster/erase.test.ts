@@ -1,7 +1,6 @@
 /** Machines whose disks are erased on release: an erase that never ends costs its deadline, and no machine. */
 import { describe, expect, it } from 'vitest';
 import { document as wanted } from '../support/engine.ts';
-import { LeapingClock } from '../support/leaping-clock.ts';
 import { clusterSpec } from '../support/node-input.ts';
 import { SimulatedSite } from '../support/simulated-site.ts';
 
@@ -12,10 +11,8 @@ const HOUR = 3_600_000;
 
 describe('an erase that never ends', () => {
   it('is aborted after its deadline and said; the machine is released, the cluster Deleted', async () => {
-    using clock = new LeapingClock();
     await using site = await SimulatedSite.start({
       speed: 1,
-      clock,
       seed: 3,
       faults: ['erase-stuck:1'],
       light: true,
@@ -23,13 +20,13 @@ describe('an erase that never ends', () => {
     });
     await site.want(ERASED);
     await site.phase('Running', { withinMs: 2 * HOUR });
-    const asked = clock.now();
+    const asked = site.clock.now();
     await site.want({
       ...ERASED,
       intent: { kind: 'delete', requestedAt: '2026-01-01T00:00:00Z', reason: 'delete' },
     });
     await site.phase('Deleted', { withinMs: 3 * HOUR });
-    expect(clock.now() - asked).toBeGreaterThan(HOUR);
+    expect(site.clock.now() - asked).toBeGreaterThan(HOUR);
     const events = await site.outbox.recentEvents({}, 200);
     expect(events.filter(({ reason }) => reason === 'EraseGivenUp')).toHaveLength(1);
     const { ledger } = site.simulator;

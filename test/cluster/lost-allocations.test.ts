@@ -7,7 +7,6 @@ import type { ClusterRecord } from '../../src/cluster/model.ts';
 import { DEFAULT_TIMINGS, type Timings } from '../../src/cluster/timings.ts';
 import { COLLECTIONS } from '../../src/store/records.ts';
 import { document as wanted } from '../support/engine.ts';
-import { LeapingClock } from '../support/leaping-clock.ts';
 import { clusterSpec } from '../support/node-input.ts';
 import { SimulatedSite } from '../support/simulated-site.ts';
 
@@ -26,47 +25,25 @@ const LATE_MS = MINUTE;
 const EVENTUALLY = { withinMs: 180 * MINUTE };
 
 /** In the product's own times. */
-async function start(faults: string[], timings: Partial<Timings> = {}): Promise<Late> {
-  const clock = new LeapingClock();
-  const claimSettleMs = DEFAULT_TIMINGS.claimSettleMs;
-  return new Late(
-    clock,
-    await SimulatedSite.start({
-      speed: 1,
-      clock,
-      seed: 3,
-      faults,
-      light: true,
-      timings: { claimSettleMs, ...timings },
-    }),
-  );
-}
+const start = (faults: string[], timings: Partial<Timings> = {}) =>
+  SimulatedSite.start({
+    speed: 1,
+    seed: 3,
+    faults,
+    light: true,
+    timings: { claimSettleMs: DEFAULT_TIMINGS.claimSettleMs, ...timings },
+  });
 
-class Late implements AsyncDisposable {
-  readonly #clock: LeapingClock;
-  readonly site: SimulatedSite;
-
-  constructor(clock: LeapingClock, site: SimulatedSite) {
-    this.#clock = clock;
-    this.site = site;
-  }
-
-  /** Looks several times a second: no state that lasts is missed. */
-  async eventually(check: () => Promise<void> | void): Promise<void> {
-    const end = this.#clock.monotonic() + EVENTUALLY.withinMs;
-    for (;;) {
-      try {
-        return await check();
-      } catch (error) {
-        if (this.#clock.monotonic() > end) throw error;
-      }
-      await this.#clock.sleep(100);
+/** Looks several times a second: no state that lasts is missed. */
+async function eventually(site: SimulatedSite, check: () => Promise<void> | void): Promise<void> {
+  const end = site.clock.monotonic() + EVENTUALLY.withinMs;
+  for (;;) {
+    try {
+      return await check();
+    } catch (error) {
+      if (site.clock.monotonic() > end) throw error;
     }
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.site[Symbol.asyncDispose]();
-    this.#clock[Symbol.dispose]();
+    await site.clock.sleep(100);
   }
 }
 
@@ -77,9 +54,8 @@ const taken = (site: SimulatedSite) =>
   site.simulator.ledger.entries().filter(({ action }) => action === 'allocate').length;
 
 /** The machines that MAAS counts as ours are those of the cluster's nodes; nothing is in doubt any more. */
-async function expectOnlyItsOwn(late: Late): Promise<void> {
-  const { site } = late;
-  await late.eventually(async () => {
+async function expectOnlyItsOwn(site: SimulatedSite): Promise<void> {
+  await eventually(site, async () => {
     const now = await record(site);
     const held = now?.nodes.flatMap(({ claim }) => (claim.kind === 'held' ? claim.systemId : []));
     expect(site.simulator.ledger.leaked().map(({ systemId }) => systemId)).toEqual(held);
@@ -89,19 +65,17 @@ async function expectOnlyItsOwn(late: Late): Promise<void> {
 
 describe('an allocation that was not answered', () => {
   it('and took another machine is not asked for a second time', async () => {
-    await using late = await start(['wrong-machine:1', 'lost-reply:1@op=allocate']);
-    const { site } = late;
+    await using site = await start(['wrong-machine:1', 'lost-reply:1@op=allocate']);
     await site.want(ONE_NODE);
     await site.phase('Running', EVENTUALLY);
     expect(site.simulator.ledger.sharedAgentNames()).toEqual([]);
-    await expectOnlyItsOwn(late);
+    await expectOnlyItsOwn(site);
   });
 
   it('is not forgotten when the cluster is deleted before MAAS carries it out', async () => {
-    await using late = await start([`lands-late=${LATE_MS}:1@op=allocate`]);
-    const { site } = late;
+    await using site = await start([`lands-late=${LATE_MS}:1@op=allocate`]);
     await site.want(ONE_NODE);
-    await late.eventually(async () => expect((await record(site))?.nodes[0]?.claim.kind).toBe('held'));
+    await eventually(site, async () => expect((await record(site))?.nodes[0]?.claim.kind).toBe('held'));
     await site.want(DELETE);
     await site.phase('Deleted', EVENTUALLY);
     expect(taken(site)).toBe(2);
@@ -109,10 +83,9 @@ describe('an allocation that was not answered', () => {
   });
 
   it('is not forgotten by a process that was killed meanwhile', async () => {
-    await using late = await start([`lands-late=${LATE_MS}:1@op=allocate`, 'slow=3000@op=allocate']);
-    const { site } = late;
+    await using site = await start([`lands-late=${LATE_MS}:1@op=allocate`, 'slow=3000@op=allocate']);
     await site.want(ONE_NODE);
-    await late.eventually(async () => expect((await record(site))?.nodes[0]?.claim.kind).toBe('claiming'));
+    await eventually(site, async () => expect((await record(site))?.nodes[0]?.claim.kind).toBe('claiming'));
     site.crash();
     await site.want(DELETE);
     await site.phase('Deleted', EVENTUALLY);
@@ -121,23 +94,22 @@ describe('an allocation that was not answered', () => {
   });
 
   it('may take its machine after the node went on with another one', async () => {
-    await using late = await start([`lands-late=${LATE_MS}:1@op=allocate`]);
-    const { site } = late;
+    await using site = await start([`lands-late=${LATE_MS}:1@op=allocate`]);
     const { machines } = site.simulator.region;
     await site.want(ONE_NODE);
-    await late.eventually(async () => expect((await record(site))?.nodes[0]?.claim.kind).toBe('claiming'));
+    await eventually(site, async () => expect((await record(site))?.nodes[0]?.claim.kind).toBe('claiming'));
     const claim = (await record(site))?.nodes[0]?.claim;
     const asked = machines.get(claim?.kind === 'claiming' ? claim.systemId : '');
     if (!asked) throw new Error('the claim names no machine');
     asked.owner = 'operator';
-    await late.eventually(async () => {
+    await eventually(site, async () => {
       const now = (await record(site))?.nodes[0]?.claim;
       expect(now).toMatchObject({ kind: 'held', systemId: expect.not.stringContaining(asked.systemId) });
     });
     asked.owner = null;
     await site.phase('Running', EVENTUALLY);
-    await late.eventually(() => expect(taken(site)).toBe(2));
-    await expectOnlyItsOwn(late);
+    await eventually(site, () => expect(taken(site)).toBe(2));
+    await expectOnlyItsOwn(site);
   });
 });
 
@@ -147,21 +119,19 @@ describe('a machine that was not asked for', () => {
     ['whose release MAAS refuses for the moment', 'http-409-retry-after:1@op=release'],
     ['whose release was answered by nobody although it worked', 'lost-reply:1@op=release'],
   ])('%s is given back all the same', async (_what, fault) => {
-    await using late = await start(['wrong-machine:1', fault]);
-    const { site } = late;
+    await using site = await start(['wrong-machine:1', fault]);
     await site.want(ONE_NODE);
     await site.phase('Running', EVENTUALLY);
     expect(taken(site)).toBe(2);
-    await expectOnlyItsOwn(late);
+    await expectOnlyItsOwn(site);
   });
 
   it('and is in use by another node stays with that node', async () => {
-    await using late = await start(['image-missing:1', 'double-allocation:1@cl-other'], {
+    await using site = await start(['image-missing:1', 'double-allocation:1@cl-other'], {
       blockedRetryMs: 20 * MINUTE,
       retryCapMs: 20 * MINUTE,
       retryBaseMs: 20 * MINUTE,
     });
-    const { site } = late;
     await site.want(ONE_NODE);
     const held = await site.until(
       'a refused deployment',

@@ -97,7 +97,7 @@ describe('a user who meets', () => {
     });
     expect(condition(failed, 'NetworkReady')).toMatchObject({ status: 'False', reason: 'Failed' });
     // As long again as a machine gets to become Ready.
-    await new Promise((resolve) => setTimeout(resolve, site.timings.joinDeadlineMs * 1.5));
+    await site.clock.sleep(site.timings.joinDeadlineMs * 1.5);
     const said = await site.outbox.recentEvents({}, 300);
     expect(said.filter(({ reason }) => reason === 'MachineFailed')).toEqual([]);
   });
@@ -190,7 +190,7 @@ describe('a rollout without a spare machine', () => {
     const actions = [{ id: 'ac-go', kind: 'approve-rollout' as const, plan: preview.rollout?.plan ?? '' }];
     await site.want(document(1, { ...shape, actions }));
     await site.until('blocked', ({ rollout }) => rollout?.state === 'blocked');
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    await site.clock.sleep(500);
     const said = await site.outbox.recentEvents({}, 300);
     expect(said.filter(({ reason }) => reason === 'UpgradePrepared')).toEqual([]);
     expect(site.engine.status('cl-demo')?.nodes.map(({ name }) => name)).toEqual(

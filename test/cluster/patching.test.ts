@@ -10,6 +10,7 @@ import { SimulatedSite } from '../support/simulated-site.ts';
 
 const placement = { resourcePool: 'kubernetes' };
 type Action = ClusterDocument['actions'][number];
+const KILL_EVERY_MS = 2_500;
 
 function document(
   policies: z.input<typeof PoliciesSchema>,
@@ -77,10 +78,12 @@ describe('patching', () => {
     });
     await site.want(document({}, [run('patching')], { control: 3, workers: 2 }));
     let kills = 0;
-    const killer = setInterval(() => {
+    const kill = () => {
       kills += 1;
       site.crash();
-    }, 2_500);
+      killer = site.clock.timer(KILL_EVERY_MS, kill);
+    };
+    let killer = site.clock.timer(KILL_EVERY_MS, kill);
     try {
       const patched = await ended(site, 'patching', 180_000);
       const names = nodesOf(site).map(({ name }) => name);
@@ -89,7 +92,7 @@ describe('patching', () => {
       for (const name of names)
         expect(patched?.summary['nodes']).toHaveProperty(name, { upgraded: 3, rebootRequired: true });
     } finally {
-      clearInterval(killer);
+      killer[Symbol.dispose]();
     }
     expect(kills).toBeGreaterThan(0);
     // Every node went once: cordoned, empty, with all others there, and etcd kept its quorum.

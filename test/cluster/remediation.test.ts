@@ -114,7 +114,7 @@ describe('a node that dies', () => {
         ({ type, message }) => type === 'WorkersReady' && message.includes('of 5 nodes are unhealthy'),
       ),
     );
-    await new Promise((resolve) => setTimeout(resolve, 3000));
+    await site.clock.sleep(3000);
     const said = await site.outbox.recentEvents({}, 300);
     expect(said.filter(({ reason }) => reason === 'PowerCycling' || reason === 'MachineFailed')).toEqual([]);
     expect(site.engine.status('cl-demo')?.nodes.map(({ systemId }) => systemId)).toEqual(

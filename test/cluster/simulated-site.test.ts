@@ -22,8 +22,6 @@ function expectClean(site: SimulatedSite): void {
   expect(site.simulator.ledger.leakedAddresses()).toEqual([]);
 }
 
-const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
-
 /** Deterministic draws, so that a failing run can be repeated. */
 function seeded(seed: number): () => number {
   let state = seed * 2654435761 + 1;
@@ -55,7 +53,7 @@ describe('on the simulator', () => {
       await using site = await SimulatedSite.start({ speed: 200 });
       await site.want(document());
       for (let crash = 0; crash < 10; crash += 1) {
-        await pause(random() * 500);
+        await site.clock.sleep(random() * 500);
         site.crash();
       }
       const running = await site.phase('Running');
@@ -68,7 +66,7 @@ describe('on the simulator', () => {
       ).toEqual(running.nodes.map(({ systemId }) => systemId).sort());
       await site.want(document({ intent: DELETE }));
       for (let crash = 0; crash < 4; crash += 1) {
-        await pause(random() * 150);
+        await site.clock.sleep(random() * 150);
         site.crash();
       }
       await site.phase('Deleted');
@@ -79,7 +77,7 @@ describe('on the simulator', () => {
   it.each([100, 700, 1500, 2500])('aborted after %i ms leaves nothing', { timeout: 90_000 }, async (ms) => {
     await using site = await SimulatedSite.start({ speed: 200 });
     await site.want(document());
-    await pause(ms);
+    await site.clock.sleep(ms);
     site.crash();
     await site.want(document({ intent: { ...DELETE, reason: 'abort' } }));
     await site.phase('Deleted');

@@ -2,7 +2,6 @@
 import { describe, expect, it } from 'vitest';
 import type { ClusterStatus } from '../../src/contract/cluster.ts';
 import { document as wanted } from '../support/engine.ts';
-import { LeapingClock } from '../support/leaping-clock.ts';
 import { maasCaller } from '../support/maas-caller.ts';
 import { clusterSpec } from '../support/node-input.ts';
 import { SimulatedSite } from '../support/simulated-site.ts';
@@ -26,14 +25,13 @@ describe('a deployed machine that is taken away in MAAS', () => {
     ['deleted', 'DELETE', '', /machine of demo-w-\w+ as ours, although the node still runs/],
     ['released', 'POST', '?op=release', /machines are (no longer ours|allocated)/],
   ] as const)('and %s is noticed soon, with the cluster at rest', async (_how, method, op, words) => {
-    using clock = new LeapingClock();
-    await using site = await SimulatedSite.start({ speed: 1, clock, light: true });
+    await using site = await SimulatedSite.start({ speed: 1, light: true });
     await site.want(DOCUMENT);
     const running = await site.phase('Running', { withinMs: 120 * MINUTE });
-    await clock.sleep(10 * MINUTE);
+    await site.clock.sleep(10 * MINUTE);
     const [systemId] = machinesOf(running);
     const admin = maasCaller(site.simulator.maasUrl, site.simulator.adminKey);
-    const before = clock.monotonic();
+    const before = site.clock.monotonic();
     const { status } = await admin(method, `machines/${systemId}/${op}`);
     expect([200, 204]).toContain(status);
     const told = await site.until(
@@ -42,7 +40,7 @@ describe('a deployed machine that is taken away in MAAS', () => {
         conditions.some(({ type, status: state }) => type === 'MachinesAllocated' && state === 'False'),
       { withinMs: 20 * MINUTE },
     );
-    expect(clock.monotonic() - before).toBeLessThan(75_000);
+    expect(site.clock.monotonic() - before).toBeLessThan(75_000);
     const condition = told.conditions.find(({ type }) => type === 'MachinesAllocated');
     expect(condition?.message).toMatch(words);
   });

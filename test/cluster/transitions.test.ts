@@ -7,7 +7,6 @@ import type { ClusterDocument, ClusterStatus } from '../../src/contract/cluster.
 import { parseFault } from '../../src/simulator/maas/faults.ts';
 import { seededRandom } from '../../src/simulator/random.ts';
 import { document as wanted } from '../support/engine.ts';
-import { hurriedClock } from '../support/hurried-clock.ts';
 import { type Allowed, leaks, NO_LEAKS, siteBreaches } from '../support/invariants.ts';
 import { clusterSpec, resolvedProfile } from '../support/node-input.ts';
 import { SimulatedSite } from '../support/simulated-site.ts';
@@ -50,7 +49,7 @@ function document({ control, workers, rollout = 'expand-first', version = 'v1.35
 }
 
 const start = (seed: number) =>
-  SimulatedSite.start({ speed: SPEED, seed, maasClock: hurriedClock(20), timings: { quarantineMs: 60_000 } });
+  SimulatedSite.start({ speed: SPEED, seed, maasHurry: 20, timings: { quarantineMs: 60_000 } });
 
 function trouble(site: SimulatedSite, seed: number, kinds: ('kills' | 'maas')[]): void {
   if (kinds.includes('maas')) site.simulator.faults.replace(MAAS_TROUBLE.map(parseFault));
@@ -85,7 +84,11 @@ const settled = (site: SimulatedSite, { control, workers, version }: Shape) =>
 
 async function goneWithoutTrace(site: SimulatedSite, shape: Shape): Promise<void> {
   calm(site);
-  const intent = { kind: 'delete', requestedAt: new Date().toISOString(), reason: 'delete' } as const;
+  const intent = {
+    kind: 'delete',
+    requestedAt: new Date(site.clock.now()).toISOString(),
+    reason: 'delete',
+  } as const;
   await site.want({ ...document(shape), intent });
   await site.phase('Deleted');
   expect(leaks(site)).toEqual(NO_LEAKS);
@@ -108,7 +111,7 @@ describe('sizes', () => {
     await using site = await start(1);
     await site.want(document({ control: 1, workers: 2 }));
     await settled(site, { control: 1, workers: 2 });
-    const since = Date.now();
+    const since = site.clock.now();
     deployWeb(site);
     trouble(site, 1, ['kills', 'maas']);
     for (const shape of [
@@ -161,7 +164,7 @@ describe('an upgrade', () => {
       const before = { control, workers: 2, rollout } as const;
       await site.want(document(before));
       await settled(site, before);
-      const since = Date.now();
+      const since = site.clock.now();
       deployWeb(site);
       await site.until('workload', () => webReady(site));
       const after = { ...before, version: 'v1.36.1' };
@@ -199,7 +202,7 @@ describe('a lone control plane', () => {
     expect(new Set(away.nodes.map(({ phase }) => phase))).toEqual(new Set(['Unknown']));
     // Long enough for every ladder of repair; a kill in between forgets nothing.
     site.crash();
-    await new Promise((resolve) => setTimeout(resolve, 4_000));
+    await site.clock.sleep(4_000);
     const still = site.engine.status('cl-demo');
     expect(still?.nodes.map(({ name, systemId }) => [name, systemId])).toEqual(
       before.nodes.map(({ name, systemId }) => [name, systemId]),

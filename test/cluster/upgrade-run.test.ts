@@ -82,7 +82,7 @@ describe('an upgrade with workloads', () => {
       await using site = await SimulatedSite.start({ speed: 200 });
       await site.want(document('v1.35.4', rollout));
       const before = await site.phase('Running');
-      const since = Date.now();
+      const since = site.clock.now();
       deployWeb(site);
       await site.until('workload', () => webReady(site));
       handEdit(site);
@@ -222,7 +222,7 @@ describe('a drain', () => {
       code: 'DRAIN_BLOCKED',
       message: expect.stringContaining('default/by-hand: has no controller'),
     });
-    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    await site.clock.sleep(3_000);
     expect(core.store.get(R.pods, 'default', 'by-hand')).toBeDefined();
     expect(site.simulator.region.machines.get(victim?.systemId ?? '')?.status).toBe('deployed');
     core.objects.delete(core.type(R.pods), 'default', 'by-hand', {});

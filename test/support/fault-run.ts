@@ -2,14 +2,12 @@
  * One run of five clusters that live and die at the same time on a site where everything goes wrong by chance, and
  * the verdict of the simulator's ledger, which no client can talk to. A seed repeats its faults.
  */
-import type { Clock } from '../../src/base/clock.ts';
 import { DEFAULT_TIMINGS } from '../../src/cluster/timings.ts';
 import type { ClusterDocument, ClusterStatus } from '../../src/contract/cluster.ts';
 import { faultCatalogue } from '../../src/simulator/maas/faults.ts';
 import { type Random, seededRandom } from '../../src/simulator/random.ts';
 import { defaultScenario } from '../../src/simulator/scenario.ts';
 import { document as wanted } from './engine.ts';
-import { LeapingClock } from './leaping-clock.ts';
 import { clusterSpec } from './node-input.ts';
 import { SimulatedSite } from './simulated-site.ts';
 
@@ -101,18 +99,13 @@ function foreigners(site: SimulatedSite): string[] {
 }
 
 /** One life: created, perhaps aborted on the way, else watched until it runs or says why not; then deleted. */
-async function live(
-  site: SimulatedSite,
-  clock: Clock,
-  cluster: ClusterDocument,
-  random: Random,
-): Promise<string> {
+async function live(site: SimulatedSite, cluster: ClusterDocument, random: Random): Promise<string> {
   const options = { cluster: cluster.id, withinMs: END_WITHIN_MS };
-  await clock.sleep(random.next() * MINUTE);
+  await site.clock.sleep(random.next() * MINUTE);
   await site.want(cluster);
   const aborted = random.next() < 0.3;
   let end = 'aborted';
-  if (aborted) await clock.sleep(random.next() * random.next() * 20 * MINUTE);
+  if (aborted) await site.clock.sleep(random.next() * random.next() * 20 * MINUTE);
   else {
     const { phase, error } = await site.until('Running, or Failed with a cause', isSettled, options);
     end = phase === 'Failed' ? `Failed ${error?.code}: ${error?.message}` : phase;
@@ -171,10 +164,8 @@ export async function faultRun(seed: number): Promise<FaultRun> {
   const random = seededRandom(seed, 'fault run');
   const faults = faultsOf(random);
   const full = seed % FULL_EVERY === 0;
-  using clock = new LeapingClock();
   await using site = await SimulatedSite.start({
     speed: 1,
-    clock,
     seed,
     faults,
     scenario: defaultScenario({ machines: MACHINES, seed }),
@@ -185,11 +176,11 @@ export async function faultRun(seed: number): Promise<FaultRun> {
   });
   const before = foreigners(site);
   const lives = Array.from({ length: CLUSTERS }, (_, index) =>
-    live(site, clock, clusterOf(index, random), seededRandom(seed, `life ${index}`)),
+    live(site, clusterOf(index, random), seededRandom(seed, `life ${index}`)),
   );
   const kills = random.pick([0, 0, 1, 2, 3]);
   const crashes = Array.from({ length: kills }, () =>
-    clock.sleep(random.next() * random.next() * 30 * MINUTE).then(() => site.crash()),
+    site.clock.sleep(random.next() * random.next() * 30 * MINUTE).then(() => site.crash()),
   );
   if (random.next() < 0.3) {
     const fate = seededRandom(seed, 'kills');

@@ -1,11 +1,11 @@
-/** The wall clock with shorter waits: an hour of pauses and deadlines passes in an hour divided by `factor`. */
+/** A clock with shorter waits: an hour of pauses and deadlines passes in an hour divided by `factor`. */
 import { type Clock, systemClock } from '../../src/base/clock.ts';
 
-export function hurriedClock(factor: number): Clock {
+export function hurriedClock(factor: number, clock: Clock = systemClock): Clock {
   return {
-    now: () => systemClock.now(),
-    monotonic: () => systemClock.monotonic() * factor,
-    sleep: (ms, signal) => systemClock.sleep(ms / factor, signal),
-    timer: (ms, run) => systemClock.timer(ms / factor, run),
+    now: () => clock.now(),
+    monotonic: () => clock.monotonic() * factor,
+    sleep: (ms, signal) => clock.sleep(ms / factor, signal),
+    timer: (ms, run) => clock.timer(ms / factor, run),
   };
 }

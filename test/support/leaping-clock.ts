@@ -11,11 +11,8 @@ import type { Clock } from '../../src/base/clock.ts';
 /** Looks at the event loop without an event before it counts as idle. */
 const QUIET_ROUNDS = 4;
 
-/**
- * How far the time starts behind the real one, by which TLS judges certificates whatever this clock says: one that is
- * made at the end of a run must already be valid, one of 90 days that was made at its start must still be.
- */
-const LATER_MS = 30 * 24 * 3600 * 1000;
+/** For runs of days with certificates of 90 days. */
+const BEHIND_MS = 30 * 24 * 3600 * 1000;
 
 interface Timer {
   readonly at: number;
@@ -30,8 +27,12 @@ export class LeapingClock implements Clock, Disposable {
   #monotonic = 1000;
   #stopped = false;
 
-  constructor() {
-    this.#epoch = Date.now() - LATER_MS;
+  /**
+   * `behindMs`: how far the time starts behind the real one, by which TLS judges certificates whatever this clock says.
+   * One that is made at the end of a run must already be valid, one that was made at its start must still be.
+   */
+  constructor(behindMs: number = BEHIND_MS) {
+    this.#epoch = Date.now() - behindMs;
     void this.#leap();
   }
 

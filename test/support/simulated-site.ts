@@ -1,5 +1,7 @@
-/** The engine on the real simulator through the real clients: HTTP to MAAS, TLS through the machine proxy. */
-import { type Clock, systemClock } from '../../src/base/clock.ts';
+/**
+ * The engine on the real simulator through the real clients: HTTP to MAAS, TLS through the machine proxy. Time leaps:
+ * no test waits for hardware, and no deadline depends on what else the machine has to do.
+ */
 import { Secret, silentLog } from '../../src/base/log.ts';
 import type { SnapshotDoor } from '../../src/cluster/context.ts';
 import { type ClusterEngine, createClusterEngine } from '../../src/cluster/engine.ts';
@@ -13,16 +15,20 @@ import { type Simulator, type SimulatorOptions, startSimulator } from '../../src
 import type { Outbox } from '../../src/store/outbox.ts';
 import { COLLECTIONS, type Records } from '../../src/store/records.ts';
 import type { FakeKubernetes } from './fake-kubernetes.ts';
+import { hurriedClock } from './hurried-clock.ts';
+import { LeapingClock } from './leaping-clock.ts';
 import { createLightRuntime, type LightRuntime } from './light-runtime.ts';
 import { memoryOutbox, memoryRecords } from './memory-store.ts';
 
 const YEAR_MS = 365 * 24 * 3600 * 1000;
 
-interface SimulatedSiteOptions extends Omit<SimulatorOptions, 'runtime'> {
+interface SimulatedSiteOptions extends Omit<SimulatorOptions, 'runtime' | 'clock'> {
   readonly speed: number;
   readonly timings?: Partial<Timings>;
-  /** Of the MAAS client, default `clock`: a hurried one does not wait out every Retry-After. */
-  readonly maasClock?: Clock;
+  /** Waits of the MAAS client are divided by this: not every Retry-After is waited out in full. */
+  readonly maasHurry?: number;
+  /** How far the site's time starts behind the real one; more than it lasts, less than its certificates do. */
+  readonly behindMs?: number;
   readonly snapshots?: SnapshotDoor;
   /** Least distance between two looks at MAAS; more of them cost more than they save. */
   readonly observeMs?: number;
@@ -38,8 +44,8 @@ export class SimulatedSite implements AsyncDisposable {
   readonly timings: Timings;
   readonly speed: number;
   readonly #light: FakeKubernetes | undefined;
+  readonly clock: LeapingClock;
   readonly #options: SimulatedSiteOptions;
-  readonly #clock: Clock;
   engine!: ClusterEngine;
   #stop = new AbortController();
   #running: Promise<unknown> = Promise.resolve();
@@ -53,13 +59,14 @@ export class SimulatedSite implements AsyncDisposable {
     kubernetes: KubernetesRuntime,
     light: FakeKubernetes | undefined,
     options: SimulatedSiteOptions,
+    clock: LeapingClock,
   ) {
     this.simulator = simulator;
     this.kubernetes = kubernetes;
     this.#light = light;
     this.#options = options;
-    this.#clock = options.clock ?? systemClock;
-    this.outbox = memoryOutbox(this.#clock);
+    this.clock = clock;
+    this.outbox = memoryOutbox(clock);
     this.speed = options.speed;
     const scaled = scaleTimings(DEFAULT_TIMINGS, options.speed);
     this.timings = { ...scaled, claimSettleMs: 500, ...options.timings };
@@ -69,8 +76,10 @@ export class SimulatedSite implements AsyncDisposable {
   static async start(options: SimulatedSiteOptions): Promise<SimulatedSite> {
     let kubernetes: KubernetesRuntime | undefined;
     let light: LightRuntime | undefined;
+    const clock = new LeapingClock(options.behindMs);
     const simulator = await startSimulator({
       ...options,
+      clock,
       runtime: (site) => {
         kubernetes = createKubernetesRuntime(site);
         if (!options.light) return kubernetes;
@@ -79,18 +88,18 @@ export class SimulatedSite implements AsyncDisposable {
       },
     });
     if (!kubernetes) throw new Error('the simulator did not ask for its runtime');
-    return new SimulatedSite(simulator, kubernetes, light?.kubernetes, options);
+    return new SimulatedSite(simulator, kubernetes, light?.kubernetes, options, clock);
   }
 
   start(): void {
     this.#stop = new AbortController();
     const { signal } = this.#stop;
-    const clock = this.#clock;
+    const { clock } = this;
     const observeMs = this.#options.observeMs ?? 50;
     const maas = createMaasClient({
       endpoint: this.simulator.maasUrl,
       apiKey: new Secret(this.simulator.adminKey),
-      clock: this.#options.maasClock ?? clock,
+      clock: hurriedClock(this.#options.maasHurry ?? 1, clock),
       log: silentLog,
     });
     const observer = createMaasObserver({
@@ -175,13 +184,13 @@ export class SimulatedSite implements AsyncDisposable {
     test: (status: ClusterStatus) => boolean,
     { cluster = 'cl-demo', withinMs = 60_000 } = {},
   ): Promise<ClusterStatus> {
-    const end = this.#clock.monotonic() + withinMs;
+    const end = this.clock.monotonic() + withinMs;
     for (;;) {
       const status = this.engine.status(cluster);
       if (status && test(status)) return status;
-      if (this.#clock.monotonic() > end)
+      if (this.clock.monotonic() > end)
         throw new Error(`not ${what} within ${withinMs} ms: ${await this.describe(status)}`);
-      await this.#clock.sleep(Math.max(20, withinMs / 5_000));
+      await this.clock.sleep(Math.max(20, withinMs / 5_000));
     }
   }
 
@@ -222,5 +231,6 @@ export class SimulatedSite implements AsyncDisposable {
     await this.#running;
     await this.simulator[Symbol.asyncDispose]();
     await this.kubernetes[Symbol.asyncDispose]();
+    this.clock[Symbol.dispose]();
   }
 }
