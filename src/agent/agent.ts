@@ -79,7 +79,11 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       events: (filter, limit) => outbox.recentEvents(filter, limit),
     }),
     queueRoutes({ engine: () => core.parts().engine, queue: () => core.parts().queue }),
-    machineRoutes({ clock, engine: () => core.parts().engine }),
+    machineRoutes({
+      clock,
+      engine: () => core.parts().engine,
+      client: (id) => core.parts().accounts.client(id),
+    }),
     doctorRoutes({
       clock,
       stateDir: settings.stateDir,

@@ -23,8 +23,8 @@ export function machinesCommand(program: Command, context: CliContext): void {
   });
   withAgent(
     machines
-      .command('quarantine [system-id]')
-      .description('List machines that are not picked; with a system id, add or remove one.'),
+      .command('quarantine [machine]')
+      .description('List machines that are not picked; with a system id or host name, add or remove one.'),
   )
     .option('--reason <text>', 'why it is not to be picked')
     .option('--remove', 'let it be picked again', false)

@@ -196,14 +196,21 @@ describe('the agent', () => {
     const maas = await simulator();
     const agent = await agentWith({ maasUrl: maas.maasUrl, apiKey: maas.adminKey });
     await until(async () => (await status(agent)).accounts[0]?.state === 'ready');
-    await ask(agent, 'POST', `/v1/accounts/${ACCOUNT}/quarantine`, {
-      systemId: 'abc123',
-      reason: 'smells of smoke',
-    });
-    expect(await ask(agent, 'GET', '/v1/quarantine')).toEqual([
-      expect.objectContaining({ systemId: 'abc123', reason: 'smells of smoke' }),
-    ]);
-    await ask(agent, 'DELETE', `/v1/accounts/${ACCOUNT}/quarantine/abc123`);
+    const [first] = maas.region.machines.values();
+    const machine = { systemId: first?.systemId ?? '', hostname: first?.hostname ?? '' };
+    const put = (systemId: string) =>
+      ask(agent, 'POST', `/v1/accounts/${ACCOUNT}/quarantine`, { systemId, reason: 'smells of smoke' });
+    for (const name of [machine.systemId, machine.hostname]) {
+      await put(name);
+      expect(await ask(agent, 'GET', '/v1/quarantine')).toEqual([
+        expect.objectContaining({ ...machine, reason: 'smells of smoke' }),
+      ]);
+    }
+    await expect(put('nosuch')).rejects.toMatchObject({ code: 'NOT_FOUND', field: 'systemId' });
+    await expect(put('../..')).rejects.toMatchObject({ code: 'INVALID_INPUT', field: 'systemId' });
+    const lift = (name: string) => ask(agent, 'DELETE', `/v1/accounts/${ACCOUNT}/quarantine/${name}`);
+    await expect(lift('nobody')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    await lift(machine.hostname);
     expect(await ask(agent, 'GET', '/v1/quarantine')).toEqual([]);
   });
 
