@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { type Agent, startAgent } from '../../src/agent/agent.ts';
 import { savePairing } from '../../src/agent/identity-store.ts';
-import { systemClock } from '../../src/base/clock.ts';
+import { createApiServer } from '../../src/agent/api/server.ts';
+import { systemClock, withDeadline } from '../../src/base/clock.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { askAgent } from '../../src/cli/local-client.ts';
 import { AGENT_SETTINGS } from '../../src/config/agent-settings.ts';
@@ -190,6 +191,23 @@ describe('the agent', () => {
     expect((await status(agent)).queue).toMatchObject({ reason: 'new disks', since: expect.any(String) });
     expect(await ask(agent, 'POST', '/v1/queue/resume', {})).toEqual({ waiting: [] });
     expect((await status(agent)).queue).toBeUndefined();
+  });
+
+  it('calls a question that took too long pending, and no defect', async () => {
+    await using server = createApiServer('local', silentLog, [
+      (routes) => {
+        routes.get('/slow', () =>
+          withDeadline(systemClock, 5, 'the look', undefined, (signal) => systemClock.sleep(60_000, signal)),
+        );
+      },
+    ]);
+    const { statusCode, body } = await server.inject('/slow');
+    expect(statusCode).toBe(504);
+    expect(JSON.parse(body)).toMatchObject({
+      code: 'DEADLINE',
+      message: expect.stringContaining('the look'),
+      fix: expect.stringContaining('pcg doctor'),
+    });
   });
 
   it('keeps machines in quarantine over calls and gives them back (X6)', async () => {

@@ -5,6 +5,7 @@
  */
 import { type FastifyInstance, fastify } from 'fastify';
 import type { z } from 'zod';
+import { DeadlineError } from '../../base/clock.ts';
 import { describeError, PcgError, toProblem } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { ERROR_CODES } from '../../contract/errors.ts';
@@ -22,7 +23,7 @@ export function createApiServer(
 ): FastifyInstance {
   const server = fastify({ logger: false, bodyLimit: MAX_BODY_BYTES });
   server.setErrorHandler((error: unknown, request, reply) => {
-    const known = error instanceof PcgError ? error : fromFastify(error);
+    const known = error instanceof PcgError ? error : asKnown(error);
     const problem = toProblem(known);
     if (problem.code === 'INTERNAL')
       log.error({ path: request.url, err: describeError(error) }, 'question failed');
@@ -51,7 +52,13 @@ export function parse<T extends z.ZodType>(schema: T, input: unknown): z.infer<T
   });
 }
 
-function fromFastify(error: unknown): unknown {
+/** What is not a defect of this program: a question that took too long, or that Fastify did not understand. */
+function asKnown(error: unknown): unknown {
+  if (error instanceof DeadlineError)
+    return new PcgError('DEADLINE', error.message, {
+      fix: 'MAAS or the cluster does not answer: `pcg doctor` says which. Then ask again.',
+      cause: error,
+    });
   const status = error instanceof Error && 'statusCode' in error ? Number(error.statusCode) : 500;
   if (status < 400 || status >= 500) return error;
   return new PcgError('INVALID_INPUT', error instanceof Error ? error.message : 'not understood', {
