@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --max-semi-space-size=1
+#!/usr/bin/env -S node --max-semi-space-size=1 --initial-old-space-size=64
 /**
  * The one command `pcg`. The only file that reads argv, environment and signals and that sets the exit code:
  * the first SIGINT or SIGTERM stops gracefully, the second ends at once; SIGHUP means what the command says.

@@ -142,11 +142,12 @@ export class ReceiveWindow {
   }
 
   /** The application consumed `bytes`. Returns credit to announce now, 0 for none yet. */
-  consume(bytes: number, now: number, rttMs: number): number {
+  consume(bytes: number, monotonic: () => number, rttMs: number): number {
     this.#consumed += bytes;
     if (this.#released) return 0;
     this.#roundBytes += bytes;
     if (this.#roundBytes >= this.#window) {
+      const now = monotonic();
       const quick = now - this.#roundStart <= GROWTH_TRIPS * Math.max(rttMs, MIN_TRIP_MS);
       this.#roundBytes = 0;
       this.#roundStart = now;

@@ -5,7 +5,7 @@
  *   0 u8 type | 1 u8 flags | 2 u16 payload length | 4 u32 stream id | 8 u32 low bits of the sequence
  */
 
-import type { Delivered } from './governor.ts';
+import type { Departure } from './governor.ts';
 
 export const HEADER_BYTES = 12;
 
@@ -46,18 +46,17 @@ export const DEFAULT_MAX_FRAME_BYTES = 16 * 1024;
 
 export const EMPTY = Buffer.alloc(0);
 
-/** A frame on its way out. `sentAt` (monotonic milliseconds) and `delivered` are for the governor's samples. */
+/** A frame on its way out. `left` is for the governor's samples: undefined before it left, and when it left twice. */
 export interface OutFrame {
   readonly type: number;
   readonly flags: number;
   readonly streamId: number;
   readonly payload: Buffer;
-  sentAt: number;
-  delivered: Delivered | undefined;
+  left: Departure | undefined;
 }
 
 export function outFrame(type: number, streamId: number, payload: Buffer = EMPTY, flags = 0): OutFrame {
-  return { type, flags, streamId, payload, sentAt: 0, delivered: undefined };
+  return { type, flags, streamId, payload, left: undefined };
 }
 
 /** Bytes that the frame takes on the wire. */

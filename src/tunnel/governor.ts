@@ -45,6 +45,12 @@ export interface Delivered {
   readonly at: number;
 }
 
+/** What the frames of one flush remember: when they left (monotonic milliseconds), and what had been delivered. */
+export interface Departure {
+  readonly sentAt: number;
+  readonly delivered: Delivered;
+}
+
 type Phase =
   | { readonly kind: 'startup'; readonly bestRate: number; readonly flatRounds: number }
   | { readonly kind: 'steady' }
@@ -122,7 +128,7 @@ export class Governor {
    */
   acknowledged(
     bytes: number,
-    newest: { readonly rttMs: number; readonly sentAt: number; readonly delivered: Delivered } | undefined,
+    newest: (Departure & { readonly rttMs: number }) | undefined,
     now: number,
   ): void {
     this.#delivered = { bytes: this.#delivered.bytes + bytes, at: now };

@@ -11,32 +11,22 @@ import type { SessionStream } from './stream.ts';
 /** Of a target's own buffer limit: what one turn brings may go beyond it, as long as the system takes it. */
 const BURST = 2;
 
+/** A chunk of this size has others behind it: it waits for the end of the turn, smaller ones for that of the read. */
+const BULK_BYTES = 8 * 1024;
+
 /** Joins until both ends are closed. Sockets must have been made with `allowHalfOpen: true`. */
 export function join(stream: SessionStream, target: Duplex): void {
-  let corked = false;
-  const uncork = (): void => {
-    corked = false;
-    target.uncork();
-    // asked only now: what the system took at once is no reason to wait
-    if (target.writableLength >= target.writableHighWaterMark) stream.pause();
-  };
-
-  stream.on('data', (chunk: Buffer) => {
-    // frames of one turn leave in one system call
-    if (!corked) {
-      corked = true;
-      target.cork();
-      process.nextTick(uncork);
-    }
-    target.write(chunk);
-    if (target.writableLength >= BURST * target.writableHighWaterMark) stream.pause();
+  const feed = new Feed(stream, target);
+  stream.on('end', () => {
+    feed.leave();
+    target.end();
   });
-  target.on('drain', () => stream.resume());
-  stream.on('end', () => target.end());
+  stream.pourInto(feed.take);
+  target.on('drain', () => stream.pull());
 
   let targetEnded = target.readableEnded;
   target.on('data', (chunk: Buffer) => {
-    if (!stream.write(chunk)) target.pause();
+    if (!stream.send(chunk)) target.pause();
   });
   stream.on('drain', () => target.resume());
   target.on('end', () => {
@@ -65,6 +55,69 @@ export function join(stream: SessionStream, target: Duplex): void {
     if (!target.destroyed && !(stream.readableEnded && stream.writableFinished)) reset(target);
   });
 }
+
+/** What a turn of the event loop brought for one target leaves at its end, in one system call. */
+class Feed {
+  readonly #stream: SessionStream;
+  readonly #target: Duplex;
+  /** The first chunk of the turn, while there is no second one: then nothing has to be gathered. */
+  #first: Buffer | undefined;
+  #corked = false;
+
+  constructor(stream: SessionStream, target: Duplex) {
+    this.#stream = stream;
+    this.#target = target;
+  }
+
+  /** False: enough for now. */
+  readonly take = (chunk: Buffer): boolean => {
+    const target = this.#target;
+    if (this.#first === undefined && !this.#corked) {
+      this.#first = chunk;
+      if (chunk.length >= BULK_BYTES) atEndOfTurn(this);
+      else atEndOfRead(this);
+      return target.writableLength + chunk.length < BURST * target.writableHighWaterMark;
+    }
+    if (!this.#corked) {
+      this.#corked = true;
+      target.cork();
+      target.write(this.#first);
+      this.#first = undefined;
+    }
+    target.write(chunk);
+    return target.writableLength < BURST * target.writableHighWaterMark;
+  };
+
+  leave(): void {
+    const target = this.#target;
+    if (this.#corked) {
+      this.#corked = false;
+      target.uncork();
+    } else if (this.#first !== undefined) {
+      const first = this.#first;
+      this.#first = undefined;
+      if (!target.destroyed) target.write(first);
+    }
+    // asked only now: what the system took at once is no reason to wait
+    if (target.writableLength >= target.writableHighWaterMark) this.#stream.hold();
+  }
+}
+
+/** Collects feeds until `later` runs what it is given. */
+function gathered(later: (run: () => void) => void): (feed: Feed) => void {
+  let feeds: Feed[] = [];
+  const leave = (): void => {
+    const now = feeds;
+    feeds = [];
+    for (const feed of now) feed.leave();
+  };
+  return (feed) => {
+    if (feeds.push(feed) === 1) later(leave);
+  };
+}
+
+const atEndOfRead = gathered((run) => process.nextTick(run));
+const atEndOfTurn = gathered((run) => void setImmediate(run));
 
 /** An aborted stream must not look like a complete one to the target; only plain TCP can say so. */
 function reset(target: Duplex): void {

@@ -43,6 +43,8 @@ export class TunnelMetrics {
   readonly #syncLag: Gauge;
   readonly #rtt: Histogram;
   readonly #streamBytes: Counter<'target' | 'direction'>;
+  /** Of the present flush, milliseconds by class; below 0 when nothing of that class was sent. */
+  readonly #longestWait = [-1, -1, -1, -1];
 
   constructor(registry: Registry) {
     const registers = [registry];
@@ -149,7 +151,7 @@ export class TunnelMetrics {
     });
     this.#queue = new Histogram({
       name: 'pcg_tunnel_send_queue_seconds',
-      help: 'From becoming ready to being sent, by class.',
+      help: 'From becoming ready to being sent, by class: the longest of each flush.',
       labelNames: ['class'],
       buckets: SECONDS,
       registers,
@@ -185,8 +187,17 @@ export class TunnelMetrics {
     return counts;
   }
 
+  /** A frame was sent that had waited. `flushed` tells prom-client, which takes longer than sending a small frame. */
   queued(cls: 1 | 2 | 3, ms: number): void {
-    this.#queue.observe({ class: cls }, ms / 1000);
+    if (ms > (this.#longestWait[cls] as number)) this.#longestWait[cls] = ms;
+  }
+  flushed(): void {
+    for (const cls of [1, 2, 3] as const) {
+      const ms = this.#longestWait[cls] as number;
+      if (ms < 0) continue;
+      this.#longestWait[cls] = -1;
+      this.#queue.observe({ class: cls }, ms / 1000);
+    }
   }
   opened(result: OpenResult, ms: number): void {
     this.#open.observe({ result }, ms / 1000);

@@ -8,7 +8,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { Carrier } from './carrier.ts';
 import { FLAG_PROBE, frameBytes, type OutFrame, outFrame, TYPE } from './frame.ts';
-import { EXEMPT_BYTES, Governor } from './governor.ts';
+import { type Departure, EXEMPT_BYTES, Governor } from './governor.ts';
 import { Packer } from './pack.ts';
 import { type Ack, writeAck, writeCredit, writePing } from './payload.ts';
 import { ReplayBuffer } from './replay.ts';
@@ -44,8 +44,8 @@ export interface CreditHolder {
 
 /** What the session answers when a flush asks. */
 export interface OutletIo {
-  /** The acknowledgement that is due now, if any. */
-  ack(now: number): Ack | undefined;
+  /** The acknowledgement that is due now, if any; not `asked`: something else leaves, and it may go along. */
+  ack(now: number, asked: boolean): Ack | undefined;
   /** PING left. */
   pingSent(now: number): void;
 }
@@ -60,6 +60,8 @@ export class Outlet {
   readonly #packer = new Packer();
   #carrier: Carrier | undefined;
   #scheduled = false;
+  /** When the turn began that the next flush ends. */
+  #turnAt = 0;
   #flushing = false;
   /** Next sequence to send on this carrier; below `replay.next` while replaying. */
   #cursor: number;
@@ -137,9 +139,10 @@ export class Outlet {
   }
 
   activate(source: Source): void {
-    const now = this.#clock.monotonic();
-    if (source.queuedAt === 0) source.queuedAt = now;
-    this.#scheduler.activate(source, now);
+    // one look at the clock is enough for all that a turn brings
+    if (!this.#scheduled) this.#turnAt = this.#clock.monotonic();
+    if (source.queuedAt === 0) source.queuedAt = this.#turnAt;
+    this.#scheduler.activate(source, this.#turnAt);
     this.schedule();
   }
 
@@ -195,7 +198,7 @@ export class Outlet {
         this.#packer.flush(carrier);
         carrier.uncork();
         this.#runDone();
-        if (!sent) return;
+        if (!sent || !this.#waits) return;
         if (this.#carrier?.bufferedAmount !== 0) return; // `drained` goes on
       }
       this.schedule();
@@ -224,18 +227,19 @@ export class Outlet {
     while (this.#cursor < this.replay.next) {
       if (this.#buffered(carrier) > URGENT_BUFFERED_BYTES) return sent;
       const frame = this.replay.at(this.#cursor);
-      frame.delivered = undefined; // an acknowledgement may mean the first copy: no sample
+      frame.left = undefined; // an acknowledgement may mean the first copy: no sample
       this.#packer.add(carrier, frame, this.#cursor);
       this.#cursor += 1;
       sent = true;
     }
     if (this.replay.bytes === 0) this.governor.restarted(now);
+    const left: Departure = { sentAt: now, delivered: this.governor.delivered };
     const hardCap = this.governor.capBytes + EXEMPT_BYTES;
     if (this.#control.length > 0) {
       let count = 0;
       for (const frame of this.#control) {
         if (this.replay.bytes >= hardCap || this.#buffered(carrier) > CONTROL_BUFFERED_BYTES) break;
-        this.#emit(carrier, frame, now);
+        this.#emit(carrier, frame, left);
         count += 1;
       }
       this.#control = count === this.#control.length ? [] : this.#control.slice(count);
@@ -246,13 +250,16 @@ export class Outlet {
       this.#credits.delete(holder);
       const due = holder.creditDue;
       holder.creditDue = 0;
-      this.#emit(carrier, outFrame(TYPE.CREDIT, holder.id, writeCredit(due)), now);
+      this.#emit(carrier, outFrame(TYPE.CREDIT, holder.id, writeCredit(due)), left);
       sent = true;
     }
-    return this.#scheduledFrames(carrier, now) || sent;
+    sent = this.#scheduledFrames(carrier, left) || sent;
+    this.#metrics?.flushed();
+    return sent;
   }
 
-  #scheduledFrames(carrier: Carrier, now: number): boolean {
+  #scheduledFrames(carrier: Carrier, left: Departure): boolean {
+    const now = left.sentAt;
     const scheduler = this.#scheduler;
     const cap = this.governor.capBytes;
     let sent = false;
@@ -278,11 +285,20 @@ export class Outlet {
         this.#metrics?.queued(source.class, now - source.queuedAt);
         source.queuedAt = 0;
       }
-      this.#emit(carrier, frame, now);
+      this.#emit(carrier, frame, left);
       scheduler.sent(source, frameBytes(frame), now);
       if (!source.ready) scheduler.deactivate(source);
       sent = true;
     }
+  }
+
+  get #waits(): boolean {
+    return (
+      this.#control.length > 0 ||
+      this.#credits.size > 0 ||
+      this.#scheduler.waiting !== 'none' ||
+      this.#cursor < this.replay.next
+    );
   }
 
   #unreliable(carrier: Carrier, now: number): boolean {
@@ -304,15 +320,14 @@ export class Outlet {
       this.#ping = undefined;
       this.#io.pingSent(now);
     }
-    const ack = this.#ackAsked ? this.#io.ack(now) : undefined;
+    const ack = this.#ackAsked || this.#waits ? this.#io.ack(now, this.#ackAsked) : undefined;
     this.#ackAsked = false;
     if (ack !== undefined) send(TYPE.ACK, writeAck(ack));
     return sent;
   }
 
-  #emit(carrier: Carrier, frame: OutFrame, now: number): void {
-    frame.sentAt = now;
-    frame.delivered = this.governor.delivered;
+  #emit(carrier: Carrier, frame: OutFrame, left: Departure): void {
+    frame.left = left;
     this.#packer.add(carrier, frame, this.#cursor);
     this.replay.push(frame);
     this.#cursor += 1;
@@ -341,9 +356,9 @@ export class Outlet {
     if (result === undefined) return false;
     const { bytes, newest } = result;
     if (newest === undefined) return true;
-    const { sentAt, delivered } = newest;
-    const rttMs = now - sentAt - ack.delayUs / 1000;
-    this.governor.acknowledged(bytes, delivered && { rttMs, sentAt, delivered }, now);
+    const { left } = newest;
+    const sample = left && { ...left, rttMs: now - left.sentAt - ack.delayUs / 1000 };
+    this.governor.acknowledged(bytes, sample, now);
     this.schedule();
     return true;
   }

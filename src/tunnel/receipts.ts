@@ -7,11 +7,15 @@ import type { Ack } from './payload.ts';
 
 /** Acknowledge after this many received bytes, though not more often than every ACK_PACE_MS. */
 const ACK_BYTES = 32 * 1024;
+/** Less than a frame of bulk: an acknowledgement of so little goes along with what leaves anyway. */
+const RIDE_BYTES = 8 * 1024;
 /** The governor grants a turn of four milliseconds on top of the trip, so that this much delay starves nobody. */
 const ACK_PACE_MS = 1;
 /** At the latest after this time while busy, or this when quiet. */
 const ACK_BUSY_MS = 25;
 const ACK_QUIET_MS = 200;
+/** Timers may run this much early. */
+const TIMER_MS = 1;
 
 export class Receipts {
   readonly #clock: Clock;
@@ -23,8 +27,11 @@ export class Receipts {
   #ackedCount: number;
   #ackedBytes = 0;
   #ackedAt = 0;
+  /** What came is acknowledged at this time at the latest. */
+  #dueAt = Number.POSITIVE_INFINITY;
+  /** Runs at `#timerAt` or before `#dueAt`; an acknowledgement that left meanwhile does not stop it: most would. */
   #timer: Disposable | undefined;
-  #timerMs = 0;
+  #timerAt = 0;
 
   /** `acknowledge`: an acknowledgement is due; `take` gives it. */
   constructor(clock: Clock, first: number, acknowledge: () => void) {
@@ -50,15 +57,25 @@ export class Receipts {
     if (this.#count === this.#ackedCount) return;
     const since = now - this.#ackedAt;
     if (this.#bytes - this.#ackedBytes < ACK_BYTES)
-      this.#arm(since <= ACK_QUIET_MS ? ACK_BUSY_MS : ACK_QUIET_MS);
+      this.#within(since <= ACK_QUIET_MS ? ACK_BUSY_MS : ACK_QUIET_MS, now);
     else if (since >= ACK_PACE_MS) this.#acknowledge();
-    else this.#arm(ACK_PACE_MS);
+    else this.#within(ACK_PACE_MS, now);
   }
 
-  /** The acknowledgement that is due now, if any. */
+  /**
+   * For a message that leaves anyway: small requests are acknowledged with their answers, so that the peer need not
+   * keep hundreds of frames until an acknowledgement is due. Bulk keeps its pace: the governor would see its frames
+   * acknowledged at the moment at which it gets credit, and never find that it is what holds bulk back.
+   */
+  ride(now: number): Ack | undefined {
+    const bytes = this.#bytes - this.#ackedBytes;
+    return bytes > RIDE_BYTES || now - this.#ackedAt < ACK_PACE_MS ? undefined : this.take(now);
+  }
+
+  /** The acknowledgement of what was not acknowledged yet, if any. */
   take(now: number): Ack | undefined {
     if (this.#count === this.#ackedCount) return undefined;
-    this.rest();
+    this.#dueAt = Number.POSITIVE_INFINITY;
     this.#ackedAt = now;
     this.#ackedCount = this.#count;
     this.#ackedBytes = this.#bytes;
@@ -69,15 +86,26 @@ export class Receipts {
   rest(): void {
     this.#timer?.[Symbol.dispose]();
     this.#timer = undefined;
+    this.#dueAt = Number.POSITIVE_INFINITY;
   }
 
-  #arm(ms: number): void {
-    if (this.#timer !== undefined && this.#timerMs <= ms) return;
-    this.rest();
-    this.#timerMs = ms;
-    this.#timer = this.#clock.timer(ms, () => {
-      this.#timer = undefined;
-      this.#acknowledge();
-    });
+  #within(ms: number, now: number): void {
+    this.#dueAt = Math.min(this.#dueAt, now + ms);
+    this.#arm(now);
   }
+
+  #arm(now: number): void {
+    if (this.#timer !== undefined && this.#timerAt <= this.#dueAt) return;
+    this.#timer?.[Symbol.dispose]();
+    this.#timerAt = this.#dueAt;
+    this.#timer = this.#clock.timer(this.#dueAt - now, this.#onTimer);
+  }
+
+  readonly #onTimer = (): void => {
+    this.#timer = undefined;
+    if (this.#dueAt === Number.POSITIVE_INFINITY) return;
+    const now = this.#clock.monotonic();
+    if (this.#dueAt - now < TIMER_MS) this.#acknowledge();
+    else this.#arm(now);
+  };
 }

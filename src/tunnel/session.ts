@@ -218,7 +218,7 @@ export class Session implements TunnelSession {
     const outlet = new Outlet({
       clock: init.clock,
       io: {
-        ack: (now) => this.#receipts.take(now),
+        ack: (now, asked) => (asked ? this.#receipts.take(now) : this.#receipts.ride(now)),
         pingSent: (now) => {
           if (this.#phase.kind === 'attached') this.#phase.keepalive.pingSent(now);
         },

@@ -9,7 +9,9 @@ import { Duplex } from 'node:stream';
 import { STREAM, StreamError, streamCodeOf } from './codes.ts';
 import type { ReceiveWindow } from './credit.ts';
 import { MAX_CREDIT_BYTES } from './credit.ts';
-import { EMPTY, FLAG_FIN, type OutFrame, outFrame, TYPE } from './frame.ts';
+import { FLAG_FIN, type OutFrame, outFrame, TYPE } from './frame.ts';
+import { Inbox } from './inbox.ts';
+import { type Backlog, Outbox } from './outbox.ts';
 import type { Source } from './outlet.ts';
 import type { StreamClass } from './ports.ts';
 import { FlowLink } from './scheduler.ts';
@@ -21,14 +23,14 @@ const WRITE_BUFFER_BYTES = 64 * 1024;
  * several socket reads long at the other end.
  */
 const EAGER_BYTES = 256 * 1024;
+/**
+ * All streams of a session together take this much so, and each at least its part: the longer the buffers of sockets
+ * wait here, the more of them grow old, and collecting old ones costs more than all the rest of sending.
+ */
+const EAGER_ALL_BYTES = 512 * 1024;
+const EAGER_LEAST_BYTES = 32 * 1024;
 /** Kept in Node's own buffer; the rest waits in the inbox, where it can be packed. */
 const READ_BUFFER_BYTES = 16 * 1024;
-/** Chunks below this size are packed together: on sending to save frames, on waiting to free the large
- *  socket buffers that small views would keep alive. */
-const PACK_BELOW_BYTES = 4 * 1024;
-const PACK_BYTES = 16 * 1024;
-/** A full frame in what one read of a socket brings is kept as it is. */
-const MAX_KEPT_SHARE = 4;
 
 /** What a stream needs of its session. */
 export interface StreamLink {
@@ -54,6 +56,8 @@ export interface StreamInit {
   /** Bytes that may be sent at once. */
   readonly sendCredit: number;
   readonly window: ReceiveWindow;
+  /** Of the session. */
+  readonly backlog: Backlog;
   readonly now: number;
 }
 
@@ -84,21 +88,16 @@ export class SessionStream extends Duplex implements Source {
   #mayTalk = false;
   #answered = false;
 
-  #outbox: Buffer[] = [];
-  #outboxAt = 0;
-  #outboxOffset = 0;
-  #outboxBytes = 0;
+  readonly #outbox: Outbox;
+  readonly #backlog: Backlog;
   #written: ((error?: Error) => void) | undefined;
   #finAsked: (() => void) | undefined;
   #finSent = false;
   #stopped = false;
 
-  #inbox: Buffer[] = [];
-  #inboxAt = 0;
-  #inboxBytes = 0;
-  /** Room behind the last inbox chunk, when it is one of ours. */
-  #tailRoom = 0;
+  readonly #inbox = new Inbox();
   #wanted = false;
+  #sink: ((chunk: Buffer) => boolean) | undefined;
   #finReceived = false;
   #pushedEnd = false;
   #delivered = 0;
@@ -120,6 +119,8 @@ export class SessionStream extends Duplex implements Source {
     this.openedAt = init.now;
     this.#maxFrameBytes = init.maxFrameBytes;
     this.#sendCredit = init.sendCredit;
+    this.#backlog = init.backlog;
+    this.#outbox = new Outbox(init.backlog);
     // a lost stream that nobody watches is not a reason to end the process
     this.on('error', ignore);
   }
@@ -158,16 +159,16 @@ export class SessionStream extends Duplex implements Source {
   /** Something could be sent now. */
   get ready(): boolean {
     if (!this.#mayTalk || this.#finSent || this.destroyed) return false;
-    return this.#outboxBytes > 0 ? this.#sendCredit > 0 : this.#finAsked !== undefined;
+    return this.#outbox.bytes > 0 ? this.#sendCredit > 0 : this.#finAsked !== undefined;
   }
 
   get hasQueued(): boolean {
-    return this.#outboxBytes > 0;
+    return this.#outbox.bytes > 0;
   }
 
   /** Waits for credit with data at hand: the peer's reader stalls. */
   get starved(): boolean {
-    return this.#outboxBytes > 0 && this.#sendCredit === 0;
+    return this.#outbox.bytes > 0 && this.#sendCredit === 0;
   }
 
   /** False when the credit is more than anybody can mean. */
@@ -180,20 +181,15 @@ export class SessionStream extends Duplex implements Source {
 
   /** The next frame to send; only when `ready`. `done` collects callbacks to call after the flush. */
   nextFrame(done: (() => void)[]): OutFrame {
-    const payload = this.#cutPayload(Math.min(this.#maxFrameBytes, this.#sendCredit));
+    const payload = this.#outbox.cut(Math.min(this.#maxFrameBytes, this.#sendCredit));
     this.#answered = true;
     this.#sendCredit -= payload.length;
-    this.#outboxBytes -= payload.length;
     this.counts.out += payload.length;
-    if (this.#outboxBytes === 0) {
-      this.#outbox = [];
-      this.#outboxAt = 0;
-    }
-    if (this.#written !== undefined && this.#outboxBytes <= this.#eagerBytes) {
+    if (this.#written !== undefined && this.#outbox.bytes <= this.#eagerBytes) {
       done.push(this.#written);
       this.#written = undefined;
     }
-    const fin = this.#outboxBytes === 0 && this.#finAsked !== undefined;
+    const fin = this.#outbox.bytes === 0 && this.#finAsked !== undefined;
     if (fin) {
       this.#finSent = true;
       done.push(this.#finAsked as () => void, () => this.#session.finished(this));
@@ -246,10 +242,7 @@ export class SessionStream extends Duplex implements Source {
 
   #dropOutbox(): void {
     this.#stopped = true;
-    this.#outbox = [];
-    this.#outboxAt = 0;
-    this.#outboxOffset = 0;
-    this.#outboxBytes = 0;
+    this.#outbox.clear();
     const written = this.#written;
     this.#written = undefined;
     written?.();
@@ -263,53 +256,36 @@ export class SessionStream extends Duplex implements Source {
   #queue(chunk: Buffer): void {
     if (chunk.length === 0 || this.#stopped) return;
     this.#outbox.push(chunk);
-    this.#outboxBytes += chunk.length;
   }
 
+  /**
+   * `write` for who joins this stream with a socket: without Node's buffer and its bookkeeping. False: enough waits,
+   * `drain` follows. Not to be mixed with `write`.
+   */
+  send(chunk: Buffer): boolean {
+    if (this.#finAsked !== undefined || this.#finSent || this.destroyed) return true;
+    this.#queue(chunk);
+    if (this.ready) this.#session.wake(this);
+    if (this.#outbox.bytes < this.#eagerBytes + WRITE_BUFFER_BYTES) return true;
+    this.#written ??= this.#tellDrain;
+    return false;
+  }
+
+  readonly #tellDrain = (error?: Error): void => {
+    if (error === undefined) this.emit('drain');
+  };
+
   #sendLater(callback: (error?: Error) => void): void {
-    const eager = this.#outboxBytes <= this.#eagerBytes;
+    const eager = this.#outbox.bytes <= this.#eagerBytes;
     if (!eager) this.#written = callback;
     if (this.ready) this.#session.wake(this);
     if (eager) callback();
   }
 
   get #eagerBytes(): number {
-    return this.#mayTalk ? Math.min(EAGER_BYTES, this.#sendCredit) : 0;
-  }
-
-  /** Up to `max` bytes from the outbox: by reference when a chunk is large, else several packed into one. */
-  #cutPayload(max: number): Buffer {
-    if (this.#outboxBytes === 0) return EMPTY;
-    const first = this.#outbox[this.#outboxAt] as Buffer;
-    const left = first.length - this.#outboxOffset;
-    if (left >= max || left >= PACK_BELOW_BYTES || left === this.#outboxBytes) {
-      const size = Math.min(left, max);
-      const payload =
-        size === first.length ? first : first.subarray(this.#outboxOffset, this.#outboxOffset + size);
-      this.#advance(size, left);
-      return payload;
-    }
-    const packed = Buffer.allocUnsafe(Math.min(max, this.#outboxBytes));
-    let filled = 0;
-    while (filled < packed.length) {
-      const chunk = this.#outbox[this.#outboxAt] as Buffer;
-      const rest = chunk.length - this.#outboxOffset;
-      const size = Math.min(rest, packed.length - filled);
-      chunk.copy(packed, filled, this.#outboxOffset, this.#outboxOffset + size);
-      this.#advance(size, rest);
-      filled += size;
-    }
-    return packed;
-  }
-
-  #advance(size: number, left: number): void {
-    if (size < left) {
-      this.#outboxOffset += size;
-      return;
-    }
-    this.#outbox[this.#outboxAt] = EMPTY;
-    this.#outboxAt += 1;
-    this.#outboxOffset = 0;
+    if (!this.#mayTalk) return 0;
+    const left = EAGER_ALL_BYTES - (this.#backlog.bytes - this.#outbox.bytes);
+    return Math.min(EAGER_BYTES, this.#sendCredit, Math.max(EAGER_LEAST_BYTES, left));
   }
 
   // ---- receiving
@@ -317,36 +293,53 @@ export class SessionStream extends Duplex implements Source {
   /** DATA within the window. */
   receive(payload: Buffer): void {
     this.counts.in += payload.length;
-    if (this.#wanted && this.#inboxBytes === 0) this.#deliver(payload);
-    else this.#store(payload);
+    if (this.#wanted && this.#inbox.bytes === 0) this.#deliver(payload);
+    else this.#inbox.push(payload);
   }
 
   /** The peer's FIN: 'end' follows what is still held. */
   receiveEnd(): void {
     this.#finReceived = true;
-    if (this.#inboxBytes === 0) this.#pushEnd();
+    if (this.#inbox.bytes === 0) this.#pushEnd();
   }
 
   get ended(): { readonly sent: boolean; readonly received: boolean } {
     return { sent: this.#finSent, received: this.#finReceived };
   }
 
+  /**
+   * Reads for who joins this stream with a socket: `sink` gets every chunk as it comes, without Node's buffer
+   * between, and answers false when it wants no more until `pull`. The end is told by `end` as ever.
+   */
+  pourInto(sink: (chunk: Buffer) => boolean): void {
+    this.#sink = sink;
+    this.resume();
+    this.pull();
+  }
+
+  /** The sink wants no more for now. */
+  hold(): void {
+    this.#wanted = false;
+  }
+
+  /** The sink has room again. */
+  pull(): void {
+    this.#wanted = true;
+    this.#drainInbox();
+  }
+
   override _read(): void {
+    if (this.#sink !== undefined) return;
     this.#wanted = true;
     this.#account();
-    while (this.#wanted && this.#inboxBytes > 0) {
-      const chunk = this.#inbox[this.#inboxAt] as Buffer;
-      this.#inbox[this.#inboxAt] = EMPTY;
-      this.#inboxAt += 1;
-      this.#inboxBytes -= chunk.length;
-      if (this.#inboxBytes === 0) {
-        this.#inbox = [];
-        this.#inboxAt = 0;
-        this.#tailRoom = 0;
-      }
-      this.#deliver(chunk);
+    this.#drainInbox();
+  }
+
+  #drainInbox(): void {
+    while (this.#wanted && this.#inbox.bytes > 0) {
+      this.#deliver(this.#inbox.shift());
     }
-    if (this.#finReceived && this.#inboxBytes === 0) this.#pushEnd();
+    if (this.#finReceived && this.#inbox.bytes === 0) this.#pushEnd();
   }
 
   override read(size?: number): unknown {
@@ -356,6 +349,11 @@ export class SessionStream extends Duplex implements Source {
   }
 
   #deliver(chunk: Buffer): void {
+    if (this.#sink !== undefined) {
+      this.#wanted = this.#sink(chunk);
+      this.#session.consumed(this, chunk.length);
+      return;
+    }
     this.#delivered += chunk.length;
     this.#wanted = this.push(chunk);
     this.#account();
@@ -379,27 +377,6 @@ export class SessionStream extends Duplex implements Source {
     if (this.#pushedEnd && this.readableLength === 0) this.#session.released(this);
   }
 
-  #store(payload: Buffer): void {
-    this.#inboxBytes += payload.length;
-    if (payload.length >= PACK_BELOW_BYTES) {
-      this.#inbox.push(kept(payload));
-      this.#tailRoom = 0;
-      return;
-    }
-    if (this.#tailRoom < payload.length) {
-      // grows with what waits, so that a thousand streams with one byte each stay small
-      const room = Math.min(PACK_BYTES, Math.max(2 * this.#inboxBytes, payload.length));
-      this.#inbox.push(Buffer.allocUnsafeSlow(room).subarray(0, 0));
-      this.#tailRoom = room;
-    }
-    const last = this.#inbox.length - 1;
-    const tail = this.#inbox[last] as Buffer;
-    const grown = Buffer.from(tail.buffer, tail.byteOffset, tail.length + payload.length);
-    grown.set(payload, tail.length);
-    this.#inbox[last] = grown;
-    this.#tailRoom -= payload.length;
-  }
-
   // ---- ending
 
   /** RESET from the peer. After its FIN it only stops our sending: what it sent before stays readable. */
@@ -421,10 +398,8 @@ export class SessionStream extends Duplex implements Source {
   #silent = false;
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
-    this.#outbox = [];
-    this.#outboxBytes = 0;
-    this.#inbox = [];
-    this.#inboxBytes = 0;
+    this.#outbox.clear();
+    this.#inbox.clear();
     const written = this.#written;
     this.#written = undefined;
     this.#finAsked = undefined;
@@ -437,14 +412,6 @@ export class SessionStream extends Duplex implements Source {
     callback(error);
     written?.(error ?? new StreamError(STREAM.CANCELLED, 'stream destroyed'));
   }
-}
-
-/** A view that waits keeps all of its buffer: one of a buffer many times its size is copied. */
-function kept(payload: Buffer): Buffer {
-  if (payload.buffer.byteLength <= MAX_KEPT_SHARE * payload.length) return payload;
-  const copy = Buffer.allocUnsafeSlow(payload.length);
-  copy.set(payload);
-  return copy;
 }
 
 function ignore(): void {}

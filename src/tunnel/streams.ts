@@ -12,6 +12,7 @@ import { type ReceiveBudget, ReceiveWindow } from './credit.ts';
 import { FLAG_FIN, outFrame, TYPE } from './frame.ts';
 import { join } from './join.ts';
 import { type OpenResult, type TargetKind, type TunnelMetrics, targetKind } from './metrics.ts';
+import type { Backlog } from './outbox.ts';
 import type { Outlet } from './outlet.ts';
 import {
   type OpenRequest,
@@ -73,6 +74,8 @@ export class Streams implements StreamLink {
   readonly #dialling = new Map<number, AbortController>();
   /** Data of these is still held here, although the stream itself may be over. */
   readonly #holding = new Set<SessionStream>();
+  readonly #backlog: Backlog = { bytes: 0 };
+  readonly #monotonic = (): number => this.#init.clock.monotonic();
   #nextId: number;
   #lastPeerId = 0;
   #violations = 0;
@@ -195,6 +198,7 @@ export class Streams implements StreamLink {
       maxFrameBytes: peer.maxFrameBytes,
       sendCredit,
       window: new ReceiveWindow(budget, local.openCredit, cls),
+      backlog: this.#backlog,
       now: clock.monotonic(),
     });
     if (metrics !== undefined) stream.counts = metrics.bytesOf(targetKind(target));
@@ -386,8 +390,8 @@ export class Streams implements StreamLink {
   }
 
   consumed(stream: SessionStream, bytes: number): void {
-    const { clock, outlet } = this.#init;
-    const due = stream.window.consume(bytes, clock.monotonic(), outlet.governor.rttMs ?? 0);
+    const { outlet } = this.#init;
+    const due = stream.window.consume(bytes, this.#monotonic, outlet.governor.rttMs ?? 0);
     if (due === 0 || stream.ended.received || !this.#streams.has(stream.id)) return;
     stream.creditDue += due;
     outlet.credit(stream);

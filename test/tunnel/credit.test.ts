@@ -18,7 +18,7 @@ function consumeFast(window: ReceiveWindow, rounds: number, roundMs: number): vo
     const bytes = window.window;
     window.receive(bytes);
     now += roundMs;
-    window.consume(bytes, now, 100);
+    window.consume(bytes, () => now, 100);
   }
 }
 
@@ -59,7 +59,7 @@ describe('receive window', () => {
           received[stream] = granted[stream] as number;
           const bytes = Math.floor(((received[stream] as number) - (consumed[stream] as number)) * consume);
           consumed[stream] = (consumed[stream] as number) + bytes;
-          granted[stream] = (granted[stream] as number) + window.consume(bytes, now, 50);
+          granted[stream] = (granted[stream] as number) + window.consume(bytes, () => now, 50);
         }
         const promised = granted.reduce((sum, bytes, index) => sum + bytes - (consumed[index] as number), 0);
         expect(promised).toBeLessThanOrEqual(limit + 1000 * FLOOR);

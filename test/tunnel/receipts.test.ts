@@ -56,6 +56,27 @@ describe('receipts', () => {
     expect(acks.map(({ at }) => at)).toEqual([1200, 1225]);
   });
 
+  it('lets little ride with what leaves anyway, once a millisecond, and bulk never', async () => {
+    const { clock, acks, receive, receipts } = listening();
+    await clock.advance(1000);
+    receive(100);
+    expect(receipts.ride(clock.monotonic())?.sequence).toBe(1);
+    receive(100);
+    expect(receipts.ride(clock.monotonic())).toBeUndefined();
+    await clock.advance(1);
+    expect(receipts.ride(clock.monotonic())?.sequence).toBe(2);
+    // what rode is not said again, and what comes later is not said early
+    await clock.advance(20);
+    receive(100);
+    await clock.advance(24);
+    expect(acks).toEqual([]);
+    await clock.advance(1);
+    expect(acks.map(({ ack }) => ack?.sequence)).toEqual([3]);
+    receive(16 * 1024);
+    await clock.advance(10);
+    expect(receipts.ride(clock.monotonic())).toBeUndefined();
+  });
+
   it('shortens the wait when little becomes much, and plans nothing without a carrier', async () => {
     const { clock, acks, receive, receipts } = listening();
     receive(33 * 1024);
