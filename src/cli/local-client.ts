@@ -32,7 +32,7 @@ export async function askAgent(
   } catch (error) {
     if (error instanceof PcgError || signal.aborted) throw error;
     throw new PcgError('TEMPORARY', `no agent answers at ${socketPath}`, {
-      fix: 'Start it with `pcg agent` (or `systemctl start pcg`), or name its socket with --socket.',
+      fix: 'Start it with `pcg agent`, or name its socket with --socket.',
       cause: error,
     });
   } finally {
