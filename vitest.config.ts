@@ -1,6 +1,11 @@
+import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
-const shared = { pool: 'forks', hookTimeout: 120_000 } as const;
+/** Of the processes that tests start, also of those that start others. */
+const NODE_COMPILE_CACHE = fileURLToPath(new URL('node_modules/.cache/pcg-tests', import.meta.url));
+process.env['NODE_COMPILE_CACHE'] = NODE_COMPILE_CACHE;
+
+const shared = { pool: 'forks', hookTimeout: 120_000, env: { NODE_COMPILE_CACHE } } as const;
 
 /** Judge the memory of a process or the kernel's own network. */
 const ALONE = ['test/tunnel/endurance.test.ts', 'test/tunnel/netns.test.ts'];
@@ -8,6 +13,7 @@ const ALONE = ['test/tunnel/endurance.test.ts', 'test/tunnel/netns.test.ts'];
 /** Three groups, one after the other: what shares the machine, what wants it alone, and what starts whole sites. */
 export default defineConfig({
   test: {
+    globalSetup: 'test/support/compile-cache.ts',
     projects: [
       {
         test: {

@@ -5,19 +5,17 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { Secret, silentLog } from '../../src/base/log.ts';
 import { startPortal } from '../../src/portal/server.ts';
+import { bareEnvironment, ENTRY } from '../support/program.ts';
 
-const ENTRY = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 const KEY = `${'a'.repeat(18)}:${'b'.repeat(18)}:${'c'.repeat(32)}`;
 
 function pcg(args: readonly string[], environment: Record<string, string> = {}) {
-  const { PATH = '' } = process.env;
   const { status, stdout, stderr } = spawnSync(process.execPath, [ENTRY, ...args], {
-    env: { PATH, PCG_LISTEN: '', ...environment },
+    env: { ...bareEnvironment(), PCG_LISTEN: '', ...environment },
     encoding: 'utf8',
     timeout: 30_000,
     killSignal: 'SIGKILL',

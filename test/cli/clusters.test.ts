@@ -5,15 +5,13 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import type { ClusterStatus } from '../../src/contract/cluster.ts';
 import { DEFAULT_PROFILE } from '../../src/contract/default-profile.ts';
 import { eventually } from '../support/eventually.ts';
 import { clusterSpec } from '../support/portal.ts';
 import { create, EXPLAIN, portalSite, type PortalSite, report } from '../support/portal-site.ts';
-
-const ENTRY = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+import { bareEnvironment, ENTRY } from '../support/program.ts';
 
 interface Ended {
   readonly code: number | null;
@@ -24,7 +22,7 @@ interface Ended {
 /** Nobody sits at its standard input. */
 function pcg(environment: Record<string, string>, ...args: string[]): Promise<Ended> {
   const child = spawn(process.execPath, [ENTRY, 'clusters', ...args], {
-    env: { PATH: process.env['PATH'] ?? '', ...environment },
+    env: { ...bareEnvironment(), ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const text = { out: '', err: '' };

@@ -3,18 +3,15 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { EXIT_CODES, exitCodeOf } from '../../src/cli/exit-codes.ts';
 import { PcgError } from '../../src/base/errors.ts';
 import { ERROR_CODES, type ErrorCode } from '../../src/contract/errors.ts';
-
-const ENTRY = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+import { bareEnvironment, ENTRY } from '../support/program.ts';
 
 function pcg(args: string[], environment: Record<string, string> = {}) {
-  const { PATH = '' } = process.env;
   const { status, stdout, stderr } = spawnSync(process.execPath, [ENTRY, ...args], {
-    env: { PATH, PCG_LISTEN: '', ...environment },
+    env: { ...bareEnvironment(), PCG_LISTEN: '', ...environment },
     encoding: 'utf8',
     timeout: 30_000,
   });
@@ -123,7 +120,7 @@ describe('pcg', () => {
     using state = directory();
     const start = () =>
       spawn(process.execPath, [ENTRY, 'agent', '--json', '--state-dir', state.path], {
-        env: { PATH: process.env['PATH'] ?? '', PCG_LISTEN: '' },
+        env: { ...bareEnvironment(), PCG_LISTEN: '' },
         stdio: ['ignore', 'pipe', 'ignore'],
       });
     const first = start();

@@ -1,11 +1,10 @@
 /** Questions of `pcg clusters` to a person at a terminal: a real one, made by `script` of Debian's bsdutils. */
 import { spawn } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
 import { describeWith } from '../support/needs.ts';
 import { create, portalSite, type PortalSite } from '../support/portal-site.ts';
+import { bareEnvironment, ENTRY } from '../support/program.ts';
 
-const ENTRY = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 const CTRL_C = '\u0003';
 const CTRL_D = '\u0004';
 
@@ -17,7 +16,7 @@ async function typing(
   keys: string,
 ): Promise<{ code: number | null; shown: string }> {
   const child = spawn('script', ['-qec', `${process.execPath} ${ENTRY} ${command}`, '/dev/null'], {
-    env: { PATH: process.env['PATH'] ?? '', TERM: 'xterm', ...environment },
+    env: { ...bareEnvironment(), TERM: 'xterm', ...environment },
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   let shown = '';

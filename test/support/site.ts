@@ -12,6 +12,7 @@ import { readLedger } from '../../src/cli/simulator-client.ts';
 import { type Cluster, ClusterSchema, type ClusterSpecInput } from '../../src/contract/cluster.ts';
 import { DEFAULT_PROFILE } from '../../src/contract/default-profile.ts';
 import type { Event } from '../../src/contract/events.ts';
+import { bareEnvironment } from './program.ts';
 
 export const EMAIL = 'admin@site.test';
 export const PASSWORD = 'correct horse battery staple';
@@ -269,9 +270,9 @@ export class Site implements AsyncDisposable {
   }
 
   environment(): Record<string, string> {
-    const { PATH = '', HOME = '' } = process.env;
+    const { HOME = '' } = process.env;
     const base = {
-      PATH,
+      ...bareEnvironment(),
       HOME,
       PCG_STATE_DIR: join(this.directory, 'agent'),
       PCG_LISTEN: '127.0.0.1:0',

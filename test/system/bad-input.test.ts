@@ -3,15 +3,13 @@ import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { PcgError } from '../../src/base/errors.ts';
 import type { ClusterSpecInput } from '../../src/contract/cluster.ts';
 import { testPortal } from '../support/portal.ts';
 import { Site } from '../support/site.ts';
-
-const ENTRY = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+import { bareEnvironment, ENTRY } from '../support/program.ts';
 
 function pcg(args: string[], environment: Record<string, string>) {
   const { status, stdout, stderr } = spawnSync(process.execPath, [ENTRY, ...args], {
@@ -197,10 +195,9 @@ describe('bad input to a portal a day later', () => {
     skewMs = 24 * 3_600_000 + 1;
     const state = mkdtempSync(join(tmpdir(), 'pcg-late-'));
     try {
-      const { PATH = '' } = process.env;
       // Not spawnSync: the portal that is asked lives in this process.
       const result = await run(['pair', '--portal-url', portal.url], {
-        PATH,
+        ...bareEnvironment(),
         PCG_STATE_DIR: state,
         PCG_PAIRING_CODE: body.code,
       });

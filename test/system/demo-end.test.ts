@@ -3,11 +3,10 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
+import { ENTRY } from '../support/program.ts';
 
-const ENTRY = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 /** A child's own grace (8 s) and a busy machine. */
 const END_WITHIN_MS = 15_000;
 

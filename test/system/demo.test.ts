@@ -3,10 +3,8 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-
-const ENTRY = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+import { ENTRY } from '../support/program.ts';
 
 function runDemo(
   args: string[],

@@ -1,12 +1,11 @@
 /** R85 with real processes: while somebody works on the gateway, new clusters wait in line, through its restart. */
 import { spawnSync } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { QueueSchema } from '../../src/contract/api.ts';
 import type { ClusterStatus } from '../../src/contract/cluster.ts';
 import { Site } from '../support/site.ts';
+import { ENTRY } from '../support/program.ts';
 
-const ENTRY = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 const AnswerSchema = QueueSchema.extend({ held: QueueSchema.shape.held.unwrap().nullable() });
 
 describe('the queue of a gateway that is being worked on (R85)', () => {
