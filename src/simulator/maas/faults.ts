@@ -39,6 +39,10 @@ const MAAS_FAULTS = {
   'erase-stuck': ['machine', 'erasing the disks never ends'],
   'ip-exhausted': ['machine', 'the subnet has no free address'],
   'image-missing': ['machine', 'the image is not there any more'],
+  'stale-address': [
+    'machine',
+    'when it is allocated, its address of commissioning belongs to another machine or is reserved by now',
+  ],
   'machine-dies': [
     'machine',
     'a deployed machine loses power; value: seconds of hardware time after boot, default 60',

@@ -56,9 +56,10 @@ export class MachineCache {
   /** Every field that can change, without rendering. The domain inside a machine counts its names. */
   #fingerprint(machine: Machine): string {
     const names = this.#region.dnsResources.length + this.#region.dnsRecords.length;
-    const links = machine.nics.map((nic) =>
-      nic.links.map((link) => `${link.id}${link.mode}${link.ip}${link.subnetId}`).join(),
-    );
+    const links = machine.nics.map(({ discovered, links: own }) => [
+      discovered?.ip,
+      ...own.map((link) => `${link.id}${link.mode}${link.ip}${link.subnetId}`),
+    ]);
     const disks = machine.disks.map((disk) => disk.partitions.length).join();
     const {
       nics: _nics,

@@ -155,7 +155,7 @@ export interface Nic {
   readonly speedMbit: number;
   links: Link[];
   /** Address seen while commissioning: shown until the machine gets one of its own. */
-  readonly discovered: { readonly subnetId: number; readonly ip: string } | null;
+  discovered: { readonly subnetId: number; readonly ip: string } | null;
 }
 
 export interface Partition {

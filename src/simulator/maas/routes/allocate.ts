@@ -5,6 +5,7 @@ import type { Form } from '../form.ts';
 import { mayEdit, visibleMachines } from '../lookup.ts';
 import type { Machine } from '../model.ts';
 import { addMachine } from '../populate.ts';
+import type { Region } from '../region.ts';
 import { invalid, json, pythonRepr, raisedText, type Reply } from '../reply.ts';
 import { renderMachine } from '../render-machine.ts';
 
@@ -91,6 +92,7 @@ export function acquire(call: Call, machine: Machine, agentName: string, comment
   machine.owner = user.username;
   machine.agentName = agentName;
   machine.previousStatus = machine.status;
+  if (site.life.strikes('stale-address', machine)) reassignDiscovered(region, machine);
   site.life.userEvent(machine, 'User acquiring node', user, comment);
   region.changeStatus(machine, 'allocated');
   region.ledger.record({
@@ -101,6 +103,18 @@ export function acquire(call: Call, machine: Machine, agentName: string, comment
     systemId: machine.systemId,
     hostname: machine.hostname,
   });
+}
+
+/** DHCP gave what commissioning saw to somebody else since: MAAS goes on showing it until the machine has its own. */
+function reassignDiscovered(region: Region, machine: Machine): void {
+  for (const nic of machine.nics) {
+    const { discovered } = nic;
+    const others = [...region.addresses.values()].filter(
+      (one) => one.subnetId === discovered?.subnetId && one.machine?.systemId !== machine.systemId,
+    );
+    const taken = others.find((one) => one.machine !== null) ?? others[0];
+    if (discovered && taken) nic.discovered = { ...discovered, ip: taken.ip };
+  }
 }
 
 /** Waits for the turn of this allocation: MAAS runs them one after another. */
