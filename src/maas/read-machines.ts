@@ -2,6 +2,7 @@
 import { PcgError } from '../base/errors.ts';
 import type { MaasClient, Machine, MachineFilter } from './client.ts';
 import { toError } from './errors.ts';
+import type { MaasFailure } from './failure.ts';
 import type { MaasCall } from './http.ts';
 import { filterQuery, machinePath } from './machine-forms.ts';
 import type { Caller } from './retry.ts';
@@ -22,7 +23,7 @@ export function createMachineReader(caller: Caller): MachineReader {
     };
     const answer = await caller.tryAsk(call, signal);
     if (answer.kind === 'failed') {
-      if (answer.failure.kind === 'absent' || answer.failure.kind === 'forbidden') return undefined;
+      if (isHidden(answer.failure)) return undefined;
       throw toError(answer.failure, call);
     }
     const machine = caller.parse(MachineWire, answer.reply, call.what);
@@ -54,6 +55,11 @@ export function createMachineReader(caller: Caller): MachineReader {
   }
 
   return { get, list };
+}
+
+/** A machine of somebody else is 403 without a body; a 403 with words is about the user, and says nothing of the machine. */
+function isHidden(failure: MaasFailure): boolean {
+  return failure.kind === 'absent' || (failure.kind === 'forbidden' && failure.text === '');
 }
 
 function* chunks<T>(items: readonly T[], size: number): Generator<T[]> {

@@ -1,5 +1,6 @@
 /** Machines whose disks are erased on release: an erase that never ends costs its deadline, and no machine. */
 import { describe, expect, it } from 'vitest';
+import { defaultScenario } from '../../src/simulator/scenario.ts';
 import { document as wanted } from '../support/engine.ts';
 import { clusterSpec } from '../support/node-input.ts';
 import { SimulatedSite } from '../support/simulated-site.ts';
@@ -29,6 +30,41 @@ describe('an erase that never ends', () => {
     expect(site.clock.now() - asked).toBeGreaterThan(HOUR);
     const events = await site.outbox.recentEvents({}, 200);
     expect(events.filter(({ reason }) => reason === 'EraseGivenUp')).toHaveLength(1);
+    const { ledger } = site.simulator;
+    expect([...ledger.leaked(), ...ledger.leakedAddresses(), ...ledger.doublyAllocated()]).toEqual([]);
+  });
+});
+
+describe('a MAAS that erases disks at every release', () => {
+  it('takes its time, and neither loses a machine nor has one given up', async () => {
+    using clock = new LeapingClock();
+    await using site = await SimulatedSite.start({
+      speed: 1,
+      clock,
+      scenario: { ...defaultScenario(), config: { enable_disk_erasing_on_release: true } },
+      // Released without ever having been deployed: it is erased as well.
+      faults: ['wrong-machine:1'],
+      light: true,
+    });
+    const kept = wanted({ spec });
+    await site.want(kept);
+    await site.phase('Running', { withinMs: 4 * HOUR });
+    await site.want({
+      ...kept,
+      intent: { kind: 'delete', requestedAt: '2026-01-01T00:00:00Z', reason: 'delete' },
+    });
+    let erasing = 0;
+    await site.until(
+      'Deleted',
+      ({ phase, nodes }) => {
+        erasing += nodes.filter(({ maasStatus }) => maasStatus === 'Disk erasing').length;
+        return phase === 'Deleted';
+      },
+      { withinMs: 4 * HOUR },
+    );
+    expect(erasing).toBeGreaterThan(0);
+    const reasons = (await site.outbox.recentEvents({}, 200)).map(({ reason }) => reason);
+    expect(reasons).not.toContain('EraseGivenUp');
     const { ledger } = site.simulator;
     expect([...ledger.leaked(), ...ledger.leakedAddresses(), ...ledger.doublyAllocated()]).toEqual([]);
   });

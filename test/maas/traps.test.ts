@@ -426,6 +426,17 @@ describe('reading', () => {
     expect(await client.machines.get('abc123', never())).toBeUndefined();
   });
 
+  it('a disabled user is 403 with words for everything: that is no machine that is gone', async () => {
+    const words = 'User is not allowed access to this API.';
+    await using maas = await serveScript((_seen, out) => text(out, 403, words));
+    await using client = clientOf(maas);
+    const denied = { code: 'MAAS_FORBIDDEN', retryable: false };
+    await expect(client.machines.get('abc123', never())).rejects.toMatchObject(denied);
+    await expect(client.machines.list({ ids: ['abc123'] }, never())).rejects.toMatchObject(denied);
+    const release = client.machines.release('abc123', { erase: 'none', comment: '' }, never());
+    await expect(release).rejects.toMatchObject(denied);
+  });
+
   it('Releasing failed is filtered as failed_releasing, and every status number has its filter name', async () => {
     await using maas = await serveScript((_seen, out) => json(out, [wireMachine('abc123', 13)]));
     await using client = clientOf(maas);
