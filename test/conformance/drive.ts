@@ -119,7 +119,7 @@ async function driveSession(session: readonly Exchange[]): Promise<Finding[]> {
       nowS: Math.floor(Date.now() / 1000),
       keepNonces: ABOUT_NONCES.test(exchange.name) ? '' : undefined,
     });
-    const today = await exchangeRaw(base, request, exchange.request.method === 'HEAD');
+    const today = await exchangeRaw(base, request, { headOnly: exchange.request.method === 'HEAD' });
     await new Promise((resolve) => setImmediate(resolve));
     learn(exchange, today, paths);
     const secrets = keys['admin']?.secret ?? '';

@@ -2,7 +2,7 @@
  * One HTTP exchange over a bare socket: sends exactly the given bytes and reads what comes back, so that
  * requests no client library would send can be repeated as they were recorded.
  */
-import { connect } from 'node:net';
+import { connect, isIP } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 
 export interface RawResponse {
@@ -52,13 +52,24 @@ function parseResponse(bytes: Buffer, ended: boolean, headOnly: boolean): RawRes
   return rest.length >= length ? { status, headers, body: rest.subarray(0, length) } : undefined;
 }
 
+export interface RawOptions {
+  /** An answer without a body, whatever its headers say. */
+  readonly headOnly?: boolean;
+  /** Longest silence of the server, milliseconds. */
+  readonly timeoutMs?: number;
+}
+
 /** Rejects when the connection ends before a complete response came. */
-export function exchangeRaw(base: URL, request: Buffer, headOnly = false): Promise<RawResponse> {
+export function exchangeRaw(
+  base: URL,
+  request: Buffer,
+  { headOnly = false, timeoutMs = 120_000 }: RawOptions = {},
+): Promise<RawResponse> {
   return new Promise((resolve, reject) => {
-    const host = base.hostname;
+    const host = base.hostname.replace(/^\[|\]$/g, '');
     const socket =
       base.protocol === 'https:'
-        ? connectTls({ host, servername: host, port: Number(base.port || 443) })
+        ? connectTls({ host, port: Number(base.port || 443), ...(isIP(host) ? {} : { servername: host }) })
         : connect(Number(base.port || 80), host);
     const chunks: Buffer[] = [];
     const look = (ended: boolean) => {
@@ -80,6 +91,9 @@ export function exchangeRaw(base: URL, request: Buffer, headOnly = false): Promi
       look(false);
       reject(error);
     });
+    socket.setTimeout(timeoutMs, () =>
+      socket.destroy(new Error(`the server was silent for ${timeoutMs / 1000} s`)),
+    );
     socket.write(request);
   });
 }
