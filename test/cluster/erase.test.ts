@@ -37,10 +37,8 @@ describe('an erase that never ends', () => {
 
 describe('a MAAS that erases disks at every release', () => {
   it('takes its time, and neither loses a machine nor has one given up', async () => {
-    using clock = new LeapingClock();
     await using site = await SimulatedSite.start({
       speed: 1,
-      clock,
       scenario: { ...defaultScenario(), config: { enable_disk_erasing_on_release: true } },
       // Released without ever having been deployed: it is erased as well.
       faults: ['wrong-machine:1'],

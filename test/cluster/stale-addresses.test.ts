@@ -4,7 +4,6 @@
  */
 import { describe, expect, it } from 'vitest';
 import { document as wanted } from '../support/engine.ts';
-import { LeapingClock } from '../support/leaping-clock.ts';
 import { clusterSpec } from '../support/node-input.ts';
 import { SimulatedSite } from '../support/simulated-site.ts';
 
@@ -15,10 +14,8 @@ const EVENTUALLY = { withinMs: 240 * MINUTE };
 
 describe('addresses that MAAS shows before a machine is deployed', () => {
   it('are those of others, and neither asked, nor published, nor shown', async () => {
-    using clock = new LeapingClock();
     await using site = await SimulatedSite.start({
       speed: 1,
-      clock,
       light: true,
       faults: ['stale-address', 'deploy-failed:1@node-0'],
     });
