@@ -9,7 +9,7 @@ import type { KubeClient, KubeObject } from '../kube/client.ts';
 import { readManaged } from '../kube/nodes.ts';
 import type { MaasObserver } from '../maas/observer.ts';
 import type { ClusterAccess } from './access.ts';
-import { type ClusterRecord, endpointAddress, heldSystemId } from './model.ts';
+import { type ClusterRecord, endpointAddress, heldSystemId, type NodeRecord } from './model.ts';
 import { nodeAddresses } from './node-address.ts';
 import type { KubeNode, KubeView, Observed, Reading } from './observed.ts';
 import type { Timings } from './timings.ts';
@@ -101,11 +101,18 @@ export async function observeKube(input: {
   }
 }
 
-/** Addresses of control-plane machines whose OS runs: the likeliest of each first, then the others. */
+/**
+ * Addresses of control-plane machines that may serve: nodes that were Ready before others, the likeliest address of
+ * each before its others. A machine that waits for its turn has nothing that listens, and may swallow what is sent.
+ */
 export function apiHosts(record: ClusterRecord, machines: Observed['machines']): string[] {
-  const addresses = record.nodes.flatMap((node) => {
+  const rank = (node: NodeRecord) =>
+    node.readyAt !== undefined && node.unhealthySince === undefined ? 0 : 1;
+  const ordered = [...record.nodes].sort((a, b) => rank(a) - rank(b));
+  const addresses = ordered.flatMap((node) => {
     if (node.role !== 'control-plane' || node.claim.kind !== 'held') return [];
-    if (record.initializedAt === undefined && !node.init) return [];
+    const letIn = node.joinedAt !== undefined || node.token.grantedAt !== undefined;
+    if (!node.init && (record.initializedAt === undefined || !letIn)) return [];
     const machine = machines.get(node.claim.systemId)?.machine;
     return machine?.status === 'deployed' ? [nodeAddresses(machine, record.endpoint)] : [];
   });

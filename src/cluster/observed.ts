@@ -38,7 +38,10 @@ export type KubeView =
 
 export interface EtcdView {
   readonly members: readonly {
+    /** uint64 as decimal text. */
+    readonly id: string;
     readonly name: string;
+    readonly peerUrls: readonly string[];
     readonly learner: boolean;
     readonly healthy: boolean;
   }[];

@@ -6,6 +6,7 @@ import type { ClusterPhase, ClusterStatus, MACHINE_PHASES, NodeStatus, Task } fr
 import type { Condition } from '../contract/conditions.ts';
 import { computeConditions } from './conditions.ts';
 import type { History } from './history.ts';
+import { joinWait } from './join-wait.ts';
 import {
   CLUSTER_TASKS,
   endpointAddress,
@@ -267,30 +268,9 @@ function nodeTasks(node: NodeRecord, situation: Situation, scene: Scene, extras:
     const key = `${node.name}/${name}`;
     const status = taskStatus(name, key, task, scene.observed.now, extras);
     const waits =
-      name === 'bootstrap' && task.finishedAt === undefined
-        ? bootstrapWait(node, situation, scene)
-        : undefined;
-    return [waits === undefined ? status : { ...status, state: 'waiting' as const, waitingFor: waits }];
+      name === 'bootstrap' && task.finishedAt === undefined ? joinWait(node, situation, scene) : undefined;
+    return [waits === undefined ? status : { ...status, state: 'waiting' as const, ...waits }];
   });
-}
-
-function bootstrapWait(node: NodeRecord, situation: Situation, scene: Scene): string | undefined {
-  if (situation.kind !== 'booted' || node.token.grantedAt !== undefined) return undefined;
-  if (node.init && !scene.initialized) return undefined; // it works
-  if (!scene.initialized) return 'the first control-plane node';
-  if (!scene.endpointUp) return 'the endpoint';
-  if (node.role === 'worker') return undefined;
-  const restless = scene.observed.etcd?.members.find((member) => member.learner || !member.healthy);
-  if (restless)
-    return `its turn: etcd member ${restless.name || 'without a name'} ${restless.learner ? 'is still catching up' : 'does not answer'}`;
-  const ahead = scene.nodes.find(
-    ({ node: other, situation: its }) =>
-      other.role === 'control-plane' &&
-      other.name !== node.name &&
-      (other.init || other.token.grantedAt !== undefined) &&
-      !(its.kind === 'ready' && its.node.controlPlane),
-  );
-  return ahead ? `its turn: ${ahead.node.name} joins first` : 'its turn: control-plane nodes join one by one';
 }
 
 function rolloutStatus(scene: Scene): ClusterStatus['rollout'] {

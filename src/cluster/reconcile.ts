@@ -390,7 +390,15 @@ export class ClusterRun {
     try {
       await using client = await this.#etcd(observed);
       const members = await client.health(signal);
-      view = { members: members.map(({ name, learner, healthy }) => ({ name, learner, healthy })) };
+      view = {
+        members: members.map(({ id, name, peerUrls, learner, healthy }) => ({
+          id,
+          name,
+          peerUrls,
+          learner,
+          healthy,
+        })),
+      };
     } catch (error) {
       signal.throwIfAborted();
       // Not reachable for the gateway: the steps that change membership ask again and refuse by themselves.

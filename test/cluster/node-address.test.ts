@@ -59,6 +59,20 @@ describe('a machine in several networks', () => {
     ]);
   });
 
+  it('is dialled only when it may serve, healthy nodes first', () => {
+    const { record, observed } = scene({
+      'cp-1': { shape: 'ready', unhealthySince: 1 },
+      'cp-2': { shape: 'booted' },
+      'cp-3': { shape: 'booted', token: { id: 'aaaaaa', secret: 'bbbbbbbbbbbbbbbb', grantedAt: 1 } },
+      'cp-4': { shape: 'ready' },
+    });
+    const dialled = apiHosts(record, observed.machines);
+    const [first, , third, fourth] = [...observed.machines.values()].map(
+      (reading) => reading.machine?.ipAddresses[0],
+    );
+    expect(dialled).toEqual([fourth, first, third]);
+  });
+
   it('is published in DNS at the address that its kubelet reports', () => {
     const input = scene({ 'cp-1': { shape: 'ready' } }, { record: { endpoint: dns } });
     const { kube } = input.observed;

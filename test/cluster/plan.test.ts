@@ -1,6 +1,8 @@
 /** The plan on literals: what may start now, and what must wait. */
 import { describe, expect, it } from 'vitest';
+import type { History } from '../../src/cluster/history.ts';
 import { plan } from '../../src/cluster/plan.ts';
+import { statusOf } from '../../src/cluster/progress.ts';
 import type { Step } from '../../src/cluster/steps.ts';
 import { act } from '../../src/cluster/steps/settle.ts';
 import { packHash } from '../../src/cluster/template.ts';
@@ -140,9 +142,44 @@ describe('turns to join', () => {
       { learner: true, healthy: true },
       { learner: false, healthy: false },
     ]) {
-      const steps = plan(scene(booted, { observed: { etcd: { members: [{ name: 'a', ...member }] } } }));
+      const members = [{ id: '1', name: 'a', peerUrls: [], ...member }];
+      const steps = plan(scene(booted, { observed: { etcd: { members } } }));
       expect(about(steps, 'grant-token')).not.toContain('grant-token cp-2');
     }
+  });
+
+  it('says what it waits for, and what to do about an etcd member that no machine of the cluster has', () => {
+    const history = { usualMs: () => undefined, isSlow: () => false } as unknown as History;
+    const task = { state: 'running', attempt: 1, startedAt: NOW } as const;
+    const waiting = { ...booted, 'cp-2': { ...booted['cp-2'], tasks: { bootstrap: task } } };
+    const member = { id: '10501334649042878790', peerUrls: ['https://10.20.0.99:2380'], learner: false };
+    const bootstrap = (name: string, healthy: boolean) => {
+      const etcd = { members: [{ ...member, name, healthy }] };
+      const status = statusOf(scene(waiting, { observed: { etcd } }), {
+        history,
+        waiting: new Map(),
+        previous: [],
+      });
+      return status.nodes
+        .find((node) => node.name === 'cp-2')
+        ?.tasks.find(({ name: of }) => of === 'bootstrap');
+    };
+    const [own] = [...scene(waiting).observed.machines.values()];
+    expect(bootstrap(own?.machine?.hostname ?? '', false)).toMatchObject({ state: 'waiting' });
+    expect(bootstrap(own?.machine?.hostname ?? '', false)).not.toHaveProperty('error');
+    for (const name of ['old-cp', ''])
+      expect(bootstrap(name, false)).toMatchObject({
+        state: 'waiting',
+        waitingFor: `its turn: etcd member ${name || 'without a name'} does not answer`,
+        error: {
+          code: 'ETCD_QUORUM_AT_RISK',
+          message: expect.stringMatching(
+            /91bc3c398fb3c146, https:\/\/10\.20\.0\.99:2380\) does not answer and belongs to no machine/,
+          ),
+          fix: expect.stringContaining('etcdctl member remove 91bc3c398fb3c146'),
+        },
+      });
+    expect(bootstrap('old-cp', true)).not.toHaveProperty('error');
   });
 
   it('grants nothing while the endpoint does not answer', () => {

@@ -165,6 +165,59 @@ describeWith(['kubectl'], 'kubectl through portal, tunnel and gateway', () => {
     expect(await kubectl('describe', 'pod', await firstWeb())).toMatch(/Image:\s+nginx:1\.27/);
   });
 
+  it('edits, rolls out, rolls back and waits, and fails in the words of Kubernetes', {
+    timeout: 180_000,
+  }, async () => {
+    const replicas = () => kubectl('get', 'deployment', 'web', '-o', 'jsonpath={.spec.replicas}');
+    await as('admin', ['edit', 'deployment', 'web'], {
+      KUBE_EDITOR: 'sed -i s/replicas:.[0-9]*$/replicas:\\ 4/',
+    });
+    expect(await replicas()).toBe('4');
+    await kubectl(
+      'patch',
+      'deployment',
+      'web',
+      '--subresource=scale',
+      '--type=merge',
+      '-p',
+      '{"spec":{"replicas":2}}',
+    );
+    await kubectl('set', 'image', 'deployment/web', 'web=nginx:1.28');
+    await kubectl('rollout', 'status', 'deployment/web', '--timeout=30s');
+    expect(await kubectl('rollout', 'history', 'deployment/web')).toMatch(/^2 /m);
+    await kubectl('rollout', 'undo', 'deployment/web');
+    await kubectl('wait', '--for=condition=Available', 'deployment/web', '--timeout=30s');
+    await kubectl('wait', '--for=jsonpath={.status.readyReplicas}=2', 'deployment/web', '--timeout=30s');
+    expect(await kubectl('get', 'deployment', 'web', '-o', 'jsonpath={..image}')).toBe('nginx:1.27');
+    expect(await kubectl('explain', 'deployment.spec.strategy')).toMatch(/rollingUpdate/);
+    expect(await kubectl('api-resources')).toMatch(/^deployments +deploy +apps\/v1 +true +Deployment$/m);
+    expect(await kubectl('auth', 'can-i', 'delete', 'nodes')).toBe('yes\n');
+    await kubectl('run', 'brief', '--image=busybox', '--restart=Never', '--', 'sleep', '5');
+    await kubectl('delete', 'pod', 'brief', '--wait', '--timeout=30s');
+    expect((await failing('admin', 'get', 'pod', 'brief')).stderr).toMatch(/NotFound/);
+    for (const [args, words] of [
+      [['top', 'nodes'], /Metrics API not available/],
+      [['get', 'nosuchkind'], /the server doesn't have a resource type "nosuchkind"/],
+      [
+        ['wait', '--for=condition=Ready', 'pod/nobody', '--timeout=2s'],
+        /\(NotFound\): pods "nobody" not found/,
+      ],
+      [['exec', 'box', '-c', 'nope', '--', 'ls'], /container nope is not valid for pod box/],
+      [['exec', 'box', '--', 'nosuchprogram'], /executable file not found in \$PATH/],
+      [['logs', 'box', '--previous'], /previous terminated container "box" in pod "box" not found/],
+      [['apply', '--server-side', '--field-manager=other', '-f', file('more.yaml')], /conflict.*"kubectl/s],
+      [
+        ['delete', 'namespace', 'default'],
+        /namespaces "default" is forbidden: this namespace may not be deleted/,
+      ],
+    ] as const) {
+      const { code, stderr } = await failing('admin', ...args);
+      expect(code, args.join(' ')).toBe(1);
+      expect(stderr).toMatch(words);
+    }
+    await kubectl('rollout', 'status', 'deployment/web', '--timeout=30s');
+  });
+
   it('watches', { timeout: 60_000 }, async () => {
     const watching = start(['get', 'configmaps', '-w', '--no-headers']);
     const seen = untilOutput(watching, 'seen-by-watch');

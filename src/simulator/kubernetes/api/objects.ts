@@ -24,6 +24,9 @@ import {
 } from './status.ts';
 import type { ObjectStore } from './store.ts';
 
+/** Namespaces that admission keeps from everybody. */
+const IMMORTAL: ReadonlySet<string> = new Set(['default', 'kube-system', 'kube-public']);
+
 export interface WriteOptions {
   readonly user: UserInfo;
   readonly fieldManager: string;
@@ -470,6 +473,13 @@ export class Objects {
     this.#guard();
     const before = this.store.get(type.storage, namespace, name);
     if (!before) throw notFound(type, name);
+    if (type.storage === R.namespaces && IMMORTAL.has(name))
+      throw new ApiError(
+        403,
+        'Forbidden',
+        `namespaces "${name}" is forbidden: this namespace may not be deleted`,
+        { name, kind: 'namespaces' },
+      );
     const { uid, resourceVersion } = options.preconditions ?? {};
     if (uid && uid !== before.metadata.uid)
       throw conflict(
