@@ -1,6 +1,7 @@
 /** The recorded requests that change nothing and make sense at any site. */
 import { exchanges, isExchange, type Finding } from './drive.ts';
 import type { Exchange } from '../support/maas-recordings.ts';
+import { parseVersion } from '../../src/maas/version.ts';
 import type { LiveSite } from './live-site.ts';
 
 const HARMLESS = new Set(['GET', 'HEAD', 'OPTIONS']);
@@ -17,10 +18,17 @@ const INVENTORY =
 const NOT_MAAS =
   /^missing oauth_(nonce|timestamp|consumer_key|token|signature)|^lowercase oauth scheme|^OAuth /;
 
+/** The filter came with 3.5. */
+const isBefore35 = ({ door }: LiveSite): boolean => {
+  const { major, minor } = parseVersion(door.version);
+  return major === 3 && minor < 5;
+};
+
 const wanted = (exchange: Exchange, site: LiveSite): boolean => {
   const { request, file, name } = exchange;
   if (!isExchange(exchange) || !HARMLESS.has(request.method ?? '') || ONLY_THERE.test(name)) return false;
   if (NOT_MAAS.test(name)) return false;
+  if (name.includes('deployment_target') && isBefore35(site)) return false;
   if (request.as_user === 'operator' && !site.hasUser) return false;
   if (/another user|other user/.test(name) && !site.hasUser) return false;
   if (request.as_user === 'pcg' || request.as_user === 'new') return false;
