@@ -2,7 +2,9 @@
  * JSON-lines logging (pino). Constant messages, facts in fields {gateway, cluster, machine, task, attempt}.
  * Secrets are kept out twice: by the `Secret` type, which prints as [secret], and by redaction paths.
  */
+import type { Writable } from 'node:stream';
 import { type DestinationStream, type Logger, pino } from 'pino';
+import { BoundedDestination } from './log-destination.ts';
 
 export type Log = Logger;
 
@@ -28,7 +30,13 @@ const REDACTED_PATHS = [
   'proxy.password',
 ].filter((path) => path !== 'code'); // error codes are facts; pairing codes travel as Secret
 
-export function createLog(options: { name: string; level?: string; destination?: DestinationStream }): Log {
+/** Without `destination` to stdout. Streams are written to in bounded memory; others take every line. */
+export function createLog(options: {
+  name: string;
+  level?: string;
+  destination?: Writable | DestinationStream;
+}): Log {
+  const { destination = process.stdout } = options;
   const settings = {
     name: options.name,
     level: options.level ?? 'info',
@@ -37,7 +45,7 @@ export function createLog(options: { name: string; level?: string; destination?:
     formatters: { level: (label: string) => ({ level: label }) },
     redact: { paths: REDACTED_PATHS, censor: '[secret]' },
   };
-  return options.destination ? pino(settings, options.destination) : pino(settings);
+  return pino(settings, 'writableLength' in destination ? new BoundedDestination(destination) : destination);
 }
 
 export const silentLog: Log = pino({ level: 'silent' });

@@ -1,13 +1,15 @@
 /** What adds up over days, and what the machine around the tunnel runs out of. */
-import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { performance } from 'node:perf_hooks';
+import type { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
+import { systemClock } from '../../src/base/clock.ts';
 import { STREAM, StreamError } from '../../src/tunnel/codes.ts';
+import type { TunnelStream } from '../../src/tunnel/ports.ts';
 import { collect } from '../support/collect.ts';
 import { liveMemory } from '../support/live-memory.ts';
-import { readAll, startGateway, startPortal } from '../support/tunnel-pair.ts';
-
-const exec = promisify(execFile);
+import { readAll, startGateway, startPortal, until } from '../support/tunnel-pair.ts';
 
 describe('a long life, in short', () => {
   it('75: streams that come and go and reconnects leave no memory behind', { timeout: 60_000 }, async () => {
@@ -28,13 +30,29 @@ describe('a long life, in short', () => {
     await life();
     await life();
     const sizes: number[] = [];
+    const offHeap: number[] = [];
+    const handles: string[] = [];
     for (let n = 0; n < 4; n += 1) {
       await life();
       sizes.push(await liveMemory());
+      const { external, arrayBuffers } = process.memoryUsage();
+      offHeap.push(external + arrayBuffers);
+      await until(() => portal.listening.sockets.size === 1);
+      handles.push(
+        process
+          .getActiveResourcesInfo()
+          .filter((kind) => kind.startsWith('TCP'))
+          .toSorted()
+          .join(),
+      );
     }
     // 200 leaked streams of 4 KB would be 800 KB a round.
     const slope = ((sizes.at(-1) as number) - (sizes[0] as number)) / 3;
     expect(slope).toBeLessThan(200_000);
+    // heap snapshots would miss these
+    expect(((offHeap.at(-1) as number) - (offHeap[0] as number)) / 3).toBeLessThan(100_000);
+    expect(new Set(handles).size).toBe(1);
+    expect([gateway.store.listeners, portal.storeOf('gw-1').listeners]).toEqual([1, 1]);
     expect(portal.server.roster.get(gateway.id)?.streams).toBe(0);
   });
 
@@ -52,9 +70,45 @@ describe('a long life, in short', () => {
     const each = ((await liveMemory()) - before) / streams.length;
     expect(each).toBeLessThan(24 * 1024);
     expect(portal.server.roster.get(gateway.id)?.streams).toBe(1000);
+    // what they cost while nobody says anything: the beat of one session
+    const idle = performance.eventLoopUtilization();
+    await systemClock.sleep(3_000);
+    expect(performance.eventLoopUtilization(idle).utilization).toBeLessThan(0.05);
     for (const stream of streams) stream.end();
     await Promise.all(streams.map((stream) => collect(stream)));
     expect(portal.server.roster.get(gateway.id)?.streams).toBe(0);
+  });
+
+  it('76: an idle stream costs each end 4 KB or less', { timeout: 60_000 }, async () => {
+    const kept: TunnelStream[] = [];
+    await using portal = await startPortal();
+    await using gateway = startGateway(portal, {
+      targets: async () => (stream) => void kept.push(stream),
+    });
+    await gateway.connected();
+    const tunnel = portal.server.roster.tunnel(gateway.id);
+    (await tunnel.open({ target: 'agent' })).destroy();
+    const before = await liveMemory();
+    const streams = [];
+    for (let n = 0; n < 1000; n += 1) streams.push(await tunnel.open({ target: 'agent' }));
+    // both ends live in this process
+    expect(((await liveMemory()) - before) / (2 * streams.length)).toBeLessThan(4 * 1024);
+    for (const stream of [...streams, ...kept]) stream.destroy();
+  });
+
+  it('76: 500 idle gateways cost one portal next to nothing', { timeout: 120_000 }, async () => {
+    await using portal = await startPortal({ server: { limits: { unprovenPerAddress: 1000 } } });
+    const gateways = Array.from({ length: 500 }, (_, n) => startGateway(portal, { id: `gw-${n}` }));
+    await Promise.all(gateways.map((gateway) => gateway.connected()));
+    await until(() => portal.server.roster.list().length === 500);
+    await systemClock.sleep(2_000); // first pings and syncs
+    const idle = performance.eventLoopUtilization();
+    await systemClock.sleep(5_000);
+    // both ends of all of them are in this process
+    expect(performance.eventLoopUtilization(idle).utilization).toBeLessThan(0.2);
+    expect(portal.server.roster.list().every(({ attached, epoch }) => attached && epoch === 1)).toBe(true);
+    await Promise.all(gateways.map((gateway) => gateway.stop()));
+    await until(() => portal.server.roster.size === 0);
   });
 });
 
@@ -82,33 +136,46 @@ describe('a machine that runs out', () => {
     expect(gateway.states.filter(({ state }) => state === 'connected')).toHaveLength(1);
   });
 
-  it('77: a log that nobody reads holds up nothing', { timeout: 30_000 }, async () => {
-    // stdout is a pipe that is never read; the child says on stderr how many round trips it made
-    const script = `
+  it('77: a log that nobody reads holds up nothing and is kept within bounds, on stdout and on stderr', {
+    timeout: 60_000,
+  }, async () => {
+    // a shell's pipe whose reader sleeps, as a stuck journal; the child reports on the other stream
+    const child = (log: 'stdout' | 'stderr', report: 'stdout' | 'stderr'): string => `
       import { startGateway, startPortal, readAll } from '${new URL('../support/tunnel-pair.ts', import.meta.url)}';
+      import { liveMemory } from '${new URL('../support/live-memory.ts', import.meta.url)}';
       import { createLog } from '${new URL('../../src/base/log.ts', import.meta.url)}';
-      const log = createLog({ name: 'portal', level: 'debug' });
+      const log = createLog({ name: 'portal', level: 'debug', destination: process.${log} });
       const portal = await startPortal({ log });
       const gateway = startGateway(portal, { log });
       await gateway.connected();
-      for (let n = 0; n < 4000; n += 1) log.info({ n, filler: 'x'.repeat(200) }, 'noise');
-      for (let n = 0; n < 20; n += 1) {
+      const before = await liveMemory();
+      for (let batch = 0; batch < 20; batch += 1) {
+        for (let n = 0; n < 2500; n += 1) log.info({ n, filler: 'x'.repeat(500) }, 'noise');
         const stream = await portal.server.roster.tunnel(gateway.id).open({ target: 'agent' });
         stream.end('x');
-        await readAll(stream);
+        if (String(await readAll(stream)) !== 'x') throw new Error('no answer');
       }
-      process.stderr.write('20 round trips', () => process.exit(0));`;
-    const child = exec(process.execPath, ['--no-warnings', '--input-type=module', '-e', script], {
-      timeout: 20_000,
-    });
-    child.child.stdout?.pause();
-    child.child.stdout?.removeAllListeners('data');
-    const said = await new Promise<string>((resolve) => {
-      child.child.stderr?.once('data', (text) => resolve(String(text)));
-      child.catch(() => resolve('hung'));
-    });
-    expect(said).toContain('20 round trips');
-    child.child.kill('SIGKILL');
-    await child.catch(() => {});
+      const grown = (await liveMemory()) - before;
+      process.${report}.write(JSON.stringify({ answered: 20, grown }), () => process.exit(0));`;
+    for (const [log, report, plumbing] of [
+      ['stdout', 'stderr', '"$0" "$@" | sleep 20'],
+      ['stderr', 'stdout', '"$0" "$@" 2>&1 >&3 | sleep 20'],
+    ] as const) {
+      const script = child(log, report);
+      const running = spawn(
+        'sh',
+        ['-c', plumbing, process.execPath, '--no-warnings', '--input-type=module', '-e', script],
+        { stdio: ['ignore', 'ignore', 'pipe', 'pipe'], detached: true },
+      );
+      const reports = running.stdio[report === 'stderr' ? 2 : 3] as Readable;
+      const said = JSON.parse(String((await once(reports, 'data'))[0])) as {
+        answered: number;
+        grown: number;
+      };
+      process.kill(-(running.pid as number), 'SIGKILL');
+      expect(said.answered).toBe(20);
+      // 29 MB of lines were written
+      expect(said.grown).toBeLessThan(12 * 1024 * 1024);
+    }
   });
 });
