@@ -6,7 +6,8 @@ import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 import { STREAM, StreamError, streamCodeOf } from './codes.ts';
-import type { SessionStream } from './stream.ts';
+import { EMPTY } from './frame.ts';
+import type { SessionStream, Sink } from './stream.ts';
 
 /** Of a target's own buffer limit: what one turn brings may go beyond it, as long as the system takes it. */
 const BURST = 2;
@@ -21,8 +22,9 @@ export function join(stream: SessionStream, target: Duplex): void {
     feed.leave();
     target.end();
   });
-  stream.pourInto(feed.take);
+  stream.pourInto(feed);
   target.on('drain', () => stream.pull());
+  target.on('finish', () => stream.settle());
 
   let targetEnded = target.readableEnded;
   target.on('data', (chunk: Buffer) => {
@@ -57,20 +59,21 @@ export function join(stream: SessionStream, target: Duplex): void {
 }
 
 /** What a turn of the event loop brought for one target leaves at its end, in one system call. */
-class Feed {
+class Feed implements Sink {
   readonly #stream: SessionStream;
   readonly #target: Duplex;
   /** The first chunk of the turn, while there is no second one: then nothing has to be gathered. */
   #first: Buffer | undefined;
   #corked = false;
+  /** A mark waits behind what the target has not taken. */
+  #marked = false;
 
   constructor(stream: SessionStream, target: Duplex) {
     this.#stream = stream;
     this.#target = target;
   }
 
-  /** False: enough for now. */
-  readonly take = (chunk: Buffer): boolean => {
+  take(chunk: Buffer): boolean {
     const target = this.#target;
     if (this.#first === undefined && !this.#corked) {
       this.#first = chunk;
@@ -86,7 +89,11 @@ class Feed {
     }
     target.write(chunk);
     return target.writableLength < BURST * target.writableHighWaterMark;
-  };
+  }
+
+  get held(): number {
+    return this.#target.writableLength + (this.#first?.length ?? 0);
+  }
 
   leave(): void {
     const target = this.#target;
@@ -100,7 +107,22 @@ class Feed {
     }
     // asked only now: what the system took at once is no reason to wait
     if (target.writableLength >= target.writableHighWaterMark) this.#stream.hold();
+    this.#settle();
   }
+
+  /** The credit of what was taken goes back now, that of the rest when it was. */
+  #settle(): void {
+    const target = this.#target;
+    this.#stream.settle();
+    if (this.#marked || target.writableLength === 0 || target.writableEnded || target.destroyed) return;
+    this.#marked = true;
+    target.write(EMPTY, this.#onMark);
+  }
+
+  readonly #onMark = (): void => {
+    this.#marked = false;
+    this.#settle();
+  };
 }
 
 /** Collects feeds until `later` runs what it is given. */

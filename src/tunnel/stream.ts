@@ -61,6 +61,14 @@ export interface StreamInit {
   readonly now: number;
 }
 
+/** Where a stream is poured into, see `pourInto`. */
+export interface Sink {
+  /** False: enough until `pull`. */
+  take(chunk: Buffer): boolean;
+  /** Bytes that it has not passed on: they keep their credit. */
+  readonly held: number;
+}
+
 /** Bytes of one stream or target, for metrics. */
 export interface ByteCounts {
   in: number;
@@ -97,7 +105,7 @@ export class SessionStream extends Duplex implements Source {
 
   readonly #inbox = new Inbox();
   #wanted = false;
-  #sink: ((chunk: Buffer) => boolean) | undefined;
+  #sink: Sink | undefined;
   #finReceived = false;
   #pushedEnd = false;
   #delivered = 0;
@@ -309,12 +317,17 @@ export class SessionStream extends Duplex implements Source {
 
   /**
    * Reads for who joins this stream with a socket: `sink` gets every chunk as it comes, without Node's buffer
-   * between, and answers false when it wants no more until `pull`. The end is told by `end` as ever.
+   * between, and calls `settle` when it has passed something on. The end is told by `end` as ever.
    */
-  pourInto(sink: (chunk: Buffer) => boolean): void {
+  pourInto(sink: Sink): void {
     this.#sink = sink;
     this.resume();
     this.pull();
+  }
+
+  /** The sink holds less than before. */
+  settle(): void {
+    this.#account();
   }
 
   /** The sink wants no more for now. */
@@ -349,12 +362,11 @@ export class SessionStream extends Duplex implements Source {
   }
 
   #deliver(chunk: Buffer): void {
+    this.#delivered += chunk.length;
     if (this.#sink !== undefined) {
-      this.#wanted = this.#sink(chunk);
-      this.#session.consumed(this, chunk.length);
+      this.#wanted = this.#sink.take(chunk);
       return;
     }
-    this.#delivered += chunk.length;
     this.#wanted = this.push(chunk);
     this.#account();
   }
@@ -366,15 +378,16 @@ export class SessionStream extends Duplex implements Source {
     this.#account();
   }
 
-  /** Consumed is what left Node's buffer as well. */
+  /** Consumed is what left Node's buffer, or the sink, as well. */
   #account(): void {
-    const consumed = this.#delivered - this.readableLength;
+    const held = this.#sink?.held ?? this.readableLength;
+    const consumed = this.#delivered - held;
     const bytes = consumed - this.#accounted;
     if (bytes > 0) {
       this.#accounted = consumed;
       this.#session.consumed(this, bytes);
     }
-    if (this.#pushedEnd && this.readableLength === 0) this.#session.released(this);
+    if (this.#pushedEnd && held === 0) this.#session.released(this);
   }
 
   // ---- ending
