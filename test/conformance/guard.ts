@@ -62,6 +62,7 @@ async function watch(): Promise<void> {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  process.stdout.on('error', () => undefined); // the run is gone, its pipes too
+  // The run is gone, its pipes too: what cannot be said must not end the work.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
   await watch();
 }
