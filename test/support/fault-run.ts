@@ -17,9 +17,11 @@ const MACHINES = 36;
 const FULL_EVERY = 8;
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
-/** No cluster takes longer to run, to fail with a cause or to be gone: an erase may take its deadline, the longest. */
-const END_WITHIN_MS = DEFAULT_TIMINGS.eraseDeadlineMs + 6 * 60 * MINUTE;
-/** All times are the product's own; only looks are rarer, since each costs more than the waiting that it saves. */
+/** No cluster takes longer to run, to fail with a cause or to be gone. */
+const END_WITHIN_MS = 24 * 60 * MINUTE;
+/** Longer than any other deadline, as the product's own of a day is, which would be a day of looks. */
+const ERASE_DEADLINE_MS = 4 * 60 * MINUTE;
+/** All other times are the product's own; looks are rarer, since each costs more than the waiting that it saves. */
 const LOOKS = { activeMs: MINUTE, kubeProbeMs: MINUTE, kubeBootProbeMs: 20 * SECOND } as const;
 
 /** Chances per request or machine; each seed has its own selection and strength. */
@@ -170,7 +172,11 @@ export async function faultRun(seed: number): Promise<FaultRun> {
     faults,
     scenario: defaultScenario({ machines: MACHINES, seed }),
     version: random.pick(['3.5', '3.5', '3.3', '3.6', '3.7']),
-    timings: { claimSettleMs: DEFAULT_TIMINGS.claimSettleMs, ...LOOKS },
+    timings: {
+      claimSettleMs: DEFAULT_TIMINGS.claimSettleMs,
+      eraseDeadlineMs: ERASE_DEADLINE_MS,
+      ...LOOKS,
+    },
     observeMs: MINUTE,
     light: !full,
   });
