@@ -93,12 +93,30 @@ export function openOf(request: http.IncomingMessage): OpenOptions | undefined {
  * An HTTP server that never listens, for targets: no limit on how long a request or an answer takes (uploads and
  * watches last hours), but a bound on its head.
  */
-export function createTargetServer(listener?: http.RequestListener): http.Server {
+export function createTargetServer(
+  listener?: http.RequestListener,
+  headTimeoutMs = HEAD_TIMEOUT_MS,
+): http.Server {
   const server = http.createServer(
-    { requestTimeout: 0, headersTimeout: HEAD_TIMEOUT_MS, keepAliveTimeout: 0 },
+    {
+      requestTimeout: 0,
+      headersTimeout: headTimeoutMs,
+      keepAliveTimeout: 0,
+      connectionsCheckingInterval: headTimeoutMs / 2,
+    },
     listener,
   );
   server.maxRequestsPerSocket = 0;
+  // Node knows the connections of servers that listen: from that event to `close`, a timer holds the server
+  let connections = 0;
+  server.prependListener('connection', (stream: Duplex) => {
+    connections += 1;
+    if (connections === 1) server.emit('listening');
+    stream.once('close', () => {
+      connections -= 1;
+      if (connections === 0) server.close();
+    });
+  });
   return server;
 }
 
