@@ -14,6 +14,8 @@ export const MAX_SYNC_MESSAGE_BYTES = 8 * 1024 * 1024;
 const CHUNK_BYTES = 128 * 1024;
 /** More than both ends ever have in flight together. */
 const MAX_UNSENT_ACKS = 64;
+/** Of arrays and objects in each other. What is far deeper can be read, but ends whoever writes it again. */
+const MAX_DEPTH = 500;
 const LAST = 0;
 const MORE = 1;
 
@@ -109,8 +111,21 @@ export class MessageReader {
     }
     this.#chunks.add(payload.subarray(1));
     if (payload[0] === MORE) return undefined;
-    return JSON.parse(this.#chunks.take().toString('utf8'));
+    const message: unknown = JSON.parse(this.#chunks.take().toString('utf8'));
+    if (isTooDeep(message)) throw new RangeError(`a sync message is nested more than ${MAX_DEPTH} deep`);
+    return message;
   }
+}
+
+function isTooDeep(message: unknown): boolean {
+  let level: unknown[] = [message];
+  for (let depth = 0; level.length > 0; depth += 1) {
+    if (depth > MAX_DEPTH) return true;
+    level = level.flatMap((value) =>
+      typeof value === 'object' && value !== null ? Object.values(value) : [],
+    );
+  }
+  return false;
 }
 
 /** Sends whole messages over a session: the chunks of two messages of one kind never mix. */

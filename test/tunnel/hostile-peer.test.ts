@@ -101,6 +101,14 @@ describe('memory', () => {
     expect(reader.push(Buffer.from('\0{"t":"x"}'))).toEqual({ t: 'x' });
   });
 
+  it('#68: a sync message too deep to be written again is refused', () => {
+    const nested = (depth: number) =>
+      Buffer.from(`\0{"t":"snapshot","status":${'['.repeat(depth)}${']'.repeat(depth)}}`);
+    expect(new MessageReader().push(nested(100))).toMatchObject({ t: 'snapshot' });
+    expect(() => new MessageReader().push(nested(1000))).toThrow(RangeError);
+    expect(() => new MessageReader().push(nested(3_000_000))).toThrow(RangeError);
+  });
+
   it('#9: data that waits for its reader costs its size, not that of the messages around it', async () => {
     const clock = new ManualClock();
     await using peer = await RawPeer.established({
