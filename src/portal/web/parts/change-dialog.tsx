@@ -1,9 +1,10 @@
 /** The frame of every change of a living cluster: saved against the generation that was looked at. */
+import { useSignal } from '@preact/signals';
 import type { ComponentChildren } from 'preact';
 import type { Cluster } from '../../../contract/cluster.ts';
 import { api } from '../api.ts';
 import { openCluster } from '../state.ts';
-import { Dialog, ProblemBox } from './basics.tsx';
+import { Dialog, Loading, ProblemBox } from './basics.tsx';
 import { useTask } from './task.ts';
 
 export interface ChangeProps {
@@ -11,7 +12,7 @@ export interface ChangeProps {
   cluster: Cluster;
   onClose: () => void;
   /** Opens the dialog again on the newest generation. */
-  onReload: () => void;
+  onReload: () => Promise<void>;
 }
 
 export function ChangeDialog({
@@ -46,11 +47,18 @@ export function ChangeDialog({
     });
     if (saved) onClose();
   };
+  const reloading = useSignal(false);
+  const reload = async () => {
+    reloading.value = true;
+    await run(onReload);
+    reloading.value = false;
+  };
   const overtaken = problem.value?.code === 'CONFLICT' && problem.value.field === 'generation';
   return (
     <Dialog title={title} onClose={onClose} wide={wide}>
       <form onSubmit={submit}>
-        {children(errorOf)}
+        {/* what is typed into the old form would be lost with it */}
+        {reloading.value ? <Loading /> : children(errorOf)}
         {problem.value ? (
           <ProblemBox
             problem={problem.value}
@@ -63,7 +71,7 @@ export function ChangeDialog({
             Cancel
           </button>
           {overtaken ? (
-            <button type="button" class="button primary" onClick={onReload}>
+            <button type="button" class="button primary" disabled={busy.value} onClick={reload}>
               Start again from the newest
             </button>
           ) : (
