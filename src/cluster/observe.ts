@@ -37,7 +37,7 @@ export function trackedIds(record: ClusterRecord): string[] {
 export function observeMaas(
   record: ClusterRecord,
   observer: MaasObserver,
-): Pick<Observed, 'maasUp' | 'machines' | 'bootstrapFailures'> {
+): Pick<Observed, 'maasUp' | 'maasOutages' | 'machines' | 'bootstrapFailures'> {
   const machines = new Map<string, Reading>();
   const bootstrapFailures = new Map<string, string>();
   for (const { systemId, machine, observedAt } of observer.machines(record.id)) {
@@ -51,7 +51,12 @@ export function observeMaas(
         bootstrapFailures.set(node.claim.systemId, event.description);
     }
   }
-  return { maasUp: observer.state.kind === 'ok', machines, bootstrapFailures };
+  return {
+    maasUp: observer.state.kind === 'ok',
+    maasOutages: observer.outages(),
+    machines,
+    bootstrapFailures,
+  };
 }
 
 export async function observeKube(input: {

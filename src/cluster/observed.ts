@@ -2,6 +2,7 @@
  * The picture that planning, conditions and progress look at: plain data, made by observe.ts. Absence is only
  * believed when the picture is fresh; what could not be asked says so.
  */
+import type { Outage } from '../maas/outages.ts';
 import type { Machine } from '../maas/client.ts';
 
 /** A Node as far as decisions need it. */
@@ -61,6 +62,8 @@ export interface Observed {
   readonly since: number;
   /** MAAS answers; false: machine states are what they were, and may be shown as Unknown. */
   readonly maasUp: boolean;
+  /** When it did not: an installation is not late for that time. */
+  readonly maasOutages: readonly Outage[];
   /** By system id; only machines that this cluster's record names and that have been read. */
   readonly machines: ReadonlyMap<string, Reading>;
   /** System id -> text of MAAS's NODE_POST_INSTALL_EVENT_FAILED: the bootstrap script ended with an error. */

@@ -6,6 +6,7 @@
  */
 import { documentInForce } from './in-force.ts';
 import { ERROR_CODES, type ErrorCode, type ProblemDetails } from '../contract/errors.ts';
+import { awayMs } from '../maas/outages.ts';
 import type { NodeRecord } from './model.ts';
 import type { Scene } from './plan.ts';
 import type { NodeSituation } from './situation.ts';
@@ -20,6 +21,8 @@ export function problem(code: ErrorCode, message: string, details?: Record<strin
 export function planNode(scene: Scene, { node, situation }: NodeSituation): Step[] {
   const { record, observed, timings } = scene;
   const { now } = observed;
+  const isLate = (since: number) =>
+    now - since - awayMs(observed.maasOutages, since, now) > timings.deployDeadlineMs;
   if (node.failure) return []; // over the limit: stays as it is for inspection until `retry`
   switch (situation.kind) {
     case 'unclaimed':
@@ -33,16 +36,11 @@ export function planNode(scene: Scene, { node, situation }: NodeSituation): Step
           `${situation.machine.hostname} fell back to Allocated after it ran`,
         );
       // Started long ago and back at Allocated: a deployment that was aborted for its deadline just before a crash.
-      if (
-        node.tasks.deploy?.state === 'running' &&
-        now - node.tasks.deploy.startedAt > timings.deployDeadlineMs
-      )
+      if (node.tasks.deploy?.state === 'running' && isLate(node.tasks.deploy.startedAt))
         return [{ kind: 'abort-deploy', node: node.name }];
       return mayDeploy(scene, node) ? [{ kind: 'deploy', node: node.name }] : [];
-    case 'deploying': {
-      const started = node.tasks.deploy?.startedAt ?? now;
-      return now - started > timings.deployDeadlineMs ? [{ kind: 'abort-deploy', node: node.name }] : [];
-    }
+    case 'deploying':
+      return isLate(node.tasks.deploy?.startedAt ?? now) ? [{ kind: 'abort-deploy', node: node.name }] : [];
     case 'deploy-failed':
       return fail(node, 'DEPLOY_FAILED', `MAAS could not deploy ${situation.machine.hostname}`, {
         status: situation.machine.statusName,

@@ -11,6 +11,7 @@ import type { Log } from '../base/log.ts';
 import { Wake } from '../base/wake.ts';
 import type { MaasClient, MaasEvent, MaasMachineStatus, Machine } from './client.ts';
 import { createEventTail } from './event-tail.ts';
+import { type Outage, Outages } from './outages.ts';
 import { createPresence } from './presence.ts';
 import { IDS_PER_REQUEST } from './read-machines.ts';
 import { createReadBatch } from './read-batch.ts';
@@ -75,6 +76,8 @@ export interface MaasObserver {
   /** A key that waits for something: its machines are watched at the active interval. */
   active(key: string, active: boolean): void;
   readonly state: ObserverState;
+  /** When MAAS did not answer, oldest first; the newest 64 and the one that lasts. */
+  outages(): readonly Outage[];
   /** Polls until aborted; never rejects. Once per observer. */
   run(signal: AbortSignal): Promise<void>;
 }
@@ -105,6 +108,7 @@ export function createMaasObserver(options: ObserverOptions): MaasObserver {
   const wake = new Wake();
   const listeners = new Set<(keys: ReadonlySet<string>) => void>();
   let state: ObserverState = { kind: 'starting' };
+  const outages = new Outages();
   let renewedMs = Number.NEGATIVE_INFINITY;
   let failures = 0;
   /** Duration of the newest events query. */
@@ -168,6 +172,8 @@ export function createMaasObserver(options: ObserverOptions): MaasObserver {
   function setState(next: ObserverState): void {
     const changed = next.kind !== state.kind;
     state = next;
+    if (next.kind === 'failing') outages.failed(next.since);
+    if (next.kind === 'ok') outages.answered(next.at);
     if (changed) tell(new Set(known.keys));
   }
 
@@ -246,6 +252,7 @@ export function createMaasObserver(options: ObserverOptions): MaasObserver {
     get state() {
       return state;
     },
+    outages: () => outages.list(clock.now()),
     async run(signal) {
       while (!signal.aborted) {
         const pauseMs = await turn(signal);

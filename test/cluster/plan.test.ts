@@ -215,10 +215,11 @@ describe('deadlines and failures', () => {
   const failing = (steps: readonly Step[]) =>
     steps.flatMap((step) => (step.kind === 'fail-node' ? [[step.node, step.problem.code]] : []));
 
+  const task = (startedAt: number) => ({
+    tasks: { deploy: { state: 'running' as const, attempt: 1, startedAt } },
+  });
+
   it('aborts a deployment beyond its deadline and not before', () => {
-    const task = (startedAt: number) => ({
-      tasks: { deploy: { state: 'running' as const, attempt: 1, startedAt } },
-    });
     const steps = plan(
       scene({
         'cp-1': { shape: 'ready' },
@@ -227,6 +228,23 @@ describe('deadlines and failures', () => {
       }),
     );
     expect(about(steps, 'abort-deploy')).toEqual(['abort-deploy w-1']);
+  });
+
+  it('does not count the time in which MAAS was away as time to install', () => {
+    const steps = (from: number, until: number) =>
+      about(
+        plan(
+          scene(
+            { 'cp-1': { shape: 'ready' }, 'w-1': { shape: 'deploying', ...task(NOW - 60 * MINUTE) } },
+            { observed: { maasOutages: [{ from: NOW - from * MINUTE, until: NOW - until * MINUTE }] } },
+          ),
+        ),
+        'abort-deploy',
+      );
+    expect(steps(40, 20)).toEqual([]);
+    expect(steps(40, 30)).toEqual(['abort-deploy w-1']);
+    // for the most part before it began
+    expect(steps(100, 50)).toEqual(['abort-deploy w-1']);
   });
 
   it('fails a node whose script ended with an error at once, and a silent one at its deadline', () => {

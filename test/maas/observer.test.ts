@@ -349,12 +349,18 @@ describe('what it believes', () => {
     at.region.down = true;
     await at.pass(5 * MINUTE);
     expect(at.observer.state).toMatchObject({ kind: 'failing', error: { code: 'MAAS_UNREACHABLE' } });
+    const [outage] = at.observer.outages();
+    expect((outage?.until ?? 0) - (outage?.from ?? 0)).toBeGreaterThan(3 * MINUTE);
     expect(at.observer.machines('c1')[0]?.machine?.status).toBe('deployed');
     expect(at.woken).toEqual([['c1', 'c2']]);
     at.region.down = false;
     await at.pass(MINUTE);
     expect(at.observer.state.kind).toBe('ok');
     expect(at.woken.at(-1)).toEqual(['c1', 'c2']);
+    const ended = at.observer.outages();
+    await at.pass(5 * MINUTE);
+    expect(ended).toHaveLength(1);
+    expect(at.observer.outages()).toEqual(ended);
   });
 
   it('does not overwrite the answer of an action with a reading that began before it', async () => {

@@ -152,6 +152,7 @@ export function scene(
       now: NOW,
       since: 0,
       maasUp: true,
+      maasOutages: [],
       machines,
       bootstrapFailures: new Map(),
       kube: initialized
