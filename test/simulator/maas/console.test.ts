@@ -26,6 +26,18 @@ describe("the simulator's console", () => {
       .json;
     await site.call('POST', 'ipaddresses/?op=reserve', { subnet: 'machines' });
     const held = (await site.door('/ledger')).json;
+    expect(held.entries[0]).toMatchObject({
+      action: 'allocate',
+      user: 'admin',
+      agentName: 'gw.c1',
+      systemId: id,
+    });
+    expect(Math.abs(held.entries[0].at - Date.now())).toBeLessThan(60_000);
+    const { text: page } = await site.door('/');
+    const when = new Date(held.entries[0].at).toISOString().slice(11, 23);
+    expect(page).toMatch(
+      new RegExp(`<td>${when}</td><td>allocate</td><td>[^<]+</td><td>admin</td><td>gw\\.c1</td>`),
+    );
     expect(held.leaked).toMatchObject([{ systemId: id, user: 'admin', agentName: 'gw.c1' }]);
     expect(held.leakedAddresses).toHaveLength(1);
     await site.call('POST', `machines/${id}/?op=release`);

@@ -215,22 +215,6 @@ describe('named faults of machines', () => {
     expect((await site.deploy(id)).status).toBe(200);
   });
 
-  it('power-failure on 3.6 shows only later and without a word, on 3.4 and 3.7 with text', async () => {
-    for (const [version, text] of [
-      ['3.6.5', ''],
-      ['3.4.2', 'Power on for the node failed'],
-      ['3.7.1', 'Power on for the node failed'],
-    ] as const) {
-      await using site = await startSite({ version, faults: ['power-failure:1'] });
-      const id = await site.allocate();
-      expect((await site.deploy(id)).status).toBe(200);
-      await site.clock.advance(MINUTE);
-      const machine = await site.read(id);
-      expect(machine.status_name).toBe('Failed deployment');
-      expect(machine.error_description ?? machine.status_message).toContain(text);
-    }
-  });
-
   it('rack-disconnected: 503 that asks to wait', async () => {
     await using site = await startSite({ faults: ['rack-disconnected:1'] });
     const failed = await site.deploy(await site.allocate());
@@ -371,31 +355,6 @@ describe('named faults of allocation', () => {
     expect(site.simulator.ledger.doublyAllocated()).toMatchObject([
       { subject: first, holders: ['first', 'second'] },
     ]);
-  });
-});
-
-describe('versions', () => {
-  it.each(['3.3', '3.4', '3.5', '3.6', '3.7'])(
-    '%s deploys and has the fields of its time',
-    async (version) => {
-      await using site = await startSite({ version });
-      expect((await site.call('GET', 'version/')).json.version).toBe(`${version}.0`);
-      const id = await site.allocate();
-      const before = site.clock.monotonic();
-      await site.deploy(id);
-      const waited = site.clock.monotonic() - before;
-      expect(waited >= 3000).toBe(version === '3.5');
-      await site.clock.advance(10 * MINUTE);
-      const machine = await site.read(id);
-      expect(machine.status_name).toBe('Deployed');
-      expect('error_description' in machine).toBe(Number(version.slice(2)) >= 5);
-      expect('enable_kernel_crash_dump' in machine).toBe(Number(version.slice(2)) >= 6);
-      expect('is_dpu' in machine).toBe(version === '3.7');
-    },
-  );
-
-  it('refuses a version that it does not know', async () => {
-    await expect(startSimulator({ version: '2.9.2' })).rejects.toThrow('3.3 to 3.7');
   });
 });
 

@@ -3,7 +3,8 @@ import { connect } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { defaultScenario } from '../../../src/simulator/scenario.ts';
 import { startSimulator, type SimulatorOptions } from '../../../src/simulator/simulator.ts';
-import { maasCaller } from '../../support/maas-caller.ts';
+import { maasCaller, passUntilDone } from '../../support/maas-caller.ts';
+import { ManualClock } from '../../support/manual-clock.ts';
 
 async function startSite(options: SimulatorOptions = {}) {
   const simulator = await startSimulator({
@@ -75,6 +76,29 @@ describe('named faults of requests', () => {
     expect((await site.call('GET', 'zones/')).status).toBe(502);
     await fetch(door, { method: 'DELETE' });
     expect((await site.call('GET', 'zones/')).status).toBe(200);
+  });
+
+  it('lands-late: the connection is gone at once, the work is done when nobody waits for it any more', async () => {
+    const clock = new ManualClock(Date.now());
+    await using site = await startSite({ faults: ['lands-late=90000:1@allocate'], clock });
+    await expect(site.call('POST', 'machines/?op=allocate', { agent_name: 'late' })).rejects.toThrow();
+    await clock.advance(89_000);
+    expect(site.allocated()).toBe(0);
+    await clock.advance(1_000);
+    expect(site.allocated()).toBe(1);
+    expect((await site.call('GET', 'machines/?agent_name=late')).json).toHaveLength(1);
+  });
+
+  it('slow: the answer is the right one, and late', async () => {
+    await using site = await startSite({ faults: ['slow=120:1@zones'] });
+    const timed = async () => {
+      const began = performance.now();
+      expect((await site.call('GET', 'zones/')).json.length).toBeGreaterThan(1);
+      return performance.now() - began;
+    };
+    expect(await timed()).toBeGreaterThan(115);
+    await timed();
+    expect(site.simulator.faults.rules()[0]).toMatchObject({ struck: 1, left: 0 });
   });
 
   it('clock-skew: a good key is refused, and Date tells why', async () => {
@@ -156,6 +180,53 @@ describe('requests side by side', () => {
     await Promise.all(Array.from({ length: 8 }, () => site.call('GET', 'zones/')));
     expect(performance.now() - began).toBeGreaterThan(75);
     expect(site.simulator.stats().peakInFlight).toBe(2);
+  });
+
+  it('find 16 slots unless told otherwise, as four workers of MAAS have', async () => {
+    const clock = new ManualClock(Date.now());
+    await using site = await startSite({ latency: { requestMs: 60 }, clock });
+    const answers = Array.from({ length: 26 }, () => site.call('GET', 'zones/'));
+    while (site.simulator.stats().requests < 26) await clock.settle();
+    await passUntilDone(clock, Promise.all(answers));
+    expect(site.simulator.stats()).toMatchObject({ requests: 26, peakInFlight: 16 });
+  });
+});
+
+describe('the choice of a machine', () => {
+  it('takes the smallest first by cores plus GiB', async () => {
+    await using site = await startSite();
+    const cost = (machine: { cpu_count: number; memory: number }) =>
+      machine.cpu_count + machine.memory / 1024;
+    const taken: number[] = [];
+    for (let index = 0; index < 6; index += 1)
+      taken.push(cost((await site.call('POST', 'machines/?op=allocate')).json));
+    expect(new Set(taken).size).toBeGreaterThan(1);
+    expect(taken).toEqual(taken.toSorted((a, b) => a - b));
+  });
+
+  it('skips locked machines, also when one is named', async () => {
+    await using site = await startSite();
+    const machines = [...site.simulator.region.machines.values()];
+    for (const machine of machines.slice(1)) machine.locked = true;
+    const [only, locked] = machines;
+    expect(
+      (await site.call('POST', 'machines/?op=allocate', { system_id: locked?.systemId ?? '' })).status,
+    ).toBe(409);
+    expect((await site.call('POST', 'machines/?op=allocate')).json.system_id).toBe(only?.systemId);
+    expect((await site.call('POST', 'machines/?op=allocate')).status).toBe(409);
+  });
+
+  it('keeps the machines of others out of sight of a user without rights', async () => {
+    await using site = await startSite();
+    const user = maasCaller(site.simulator.maasUrl, site.simulator.userKey);
+    const { system_id: id } = (await site.call('POST', 'machines/?op=allocate')).json;
+    expect((await user('GET', 'machines/')).json).toHaveLength(5);
+    expect((await user('GET', `machines/${id}/`)).status).toBe(403);
+    expect((await user('POST', `machines/${id}/?op=release`)).status).toBe(403);
+    expect((await user('POST', 'machines/?op=allocate', { system_id: id })).status).toBe(409);
+    const own = (await user('POST', 'machines/?op=allocate')).json.system_id;
+    expect((await site.call('GET', 'machines/')).json).toHaveLength(6);
+    expect((await user('POST', `machines/${own}/?op=release`)).status).toBe(200);
   });
 });
 
