@@ -13,6 +13,7 @@ import { doubtsOf } from './doubts.ts';
 import { type ClusterRecord, heldSystemId } from './model.ts';
 import type { OwnedMachine } from './owned.ts';
 import { ANNOTATION, type Stamp, stampMarks, verifyOwnership } from './ownership.ts';
+import { notReleased } from './steps/release.ts';
 
 export type Orphan = z.infer<typeof OrphanSchema> & {
   /** Carries this gateway's complete stamp. */
@@ -57,7 +58,7 @@ export async function releaseOrphan(
   if (orphan?.stamp === undefined) return 'not-ours';
   const owned = await verifyOwnership(maas, systemId, orphan.stamp, signal);
   if (owned.kind === 'not-ours') return 'not-ours';
-  const { hostname, statusName, locked } = owned.machine;
+  if (owned.machine.locked) throw notReleased(owned.machine);
   // MAAS forgets the agent name when a release starts: without annotations a failed release would be a leak.
   await maas.machines.setAnnotations(systemId, stampMarks(orphan.stamp), signal);
   const erase = owned.machine.status === 'failed_disk_erasing' ? 'none' : await eraseMode(hunt, orphan.stamp);
@@ -68,14 +69,15 @@ export async function releaseOrphan(
     case 'gone':
       return 'released';
     case 'wrong-state':
-      throw new PcgError('RELEASE_FAILED', `${hostname} is ${statusName} and was not released`, {
-        details: { machine: systemId, locked },
-        ...(locked ? { fix: `Unlock ${hostname} in MAAS.` } : {}),
-      });
+      throw notReleased(outcome.machine ?? owned.machine);
     case 'unknown':
-      throw new PcgError('MAAS_OUTCOME_UNKNOWN', `MAAS did not confirm the release of ${hostname}`, {
-        cause: outcome.cause,
-      });
+      throw new PcgError(
+        'MAAS_OUTCOME_UNKNOWN',
+        `MAAS did not confirm the release of ${owned.machine.hostname}`,
+        {
+          cause: outcome.cause,
+        },
+      );
   }
 }
 

@@ -94,6 +94,9 @@ export function createAct(caller: Caller, { get }: Pick<MachineReader, 'get'>): 
       case 'refused': {
         const machine = await get(systemId, signal);
         if (machine !== undefined && action.already(machine)) return { kind: 'accepted', machine };
+        // A locked machine is refused like a machine of somebody else, by a 403 without a word.
+        if (machine?.locked && failure.kind === 'forbidden' && failure.text === '')
+          return { kind: 'wrong-state', machine };
         throw (await action.explain?.(failure, machine, signal)) ?? toError(failure, call);
       }
       default:

@@ -351,13 +351,17 @@ describe('release and abort', () => {
     expect(posts(maas.seen)).toHaveLength(1);
   });
 
-  it('a locked machine answers 403 with an empty body', async () => {
+  it('a locked machine answers 403 with an empty body: that is its state, and no right that the key lacks', async () => {
+    let locked = true;
     await using maas = await serveScript((seen, out) =>
-      seen.method === 'POST'
-        ? text(out, 403, '')
-        : json(out, wireMachine('abc123', DEPLOYED, { locked: true })),
+      seen.method === 'POST' ? text(out, 403, '') : json(out, wireMachine('abc123', DEPLOYED, { locked })),
     );
     await using client = clientOf(maas);
+    expect(await client.machines.release('abc123', quiet, never())).toMatchObject({
+      kind: 'wrong-state',
+      machine: { systemId: 'abc123', locked: true },
+    });
+    locked = false;
     expect(await codeOf(client.machines.release('abc123', quiet, never()))).toBe('MAAS_FORBIDDEN');
   });
 

@@ -1,4 +1,5 @@
 /** The first rung of remediation: off and on again, once, before a machine is replaced. */
+import { PcgError } from '../../base/errors.ts';
 import { DONE, type StepContext, type StepOutcome } from '../context.ts';
 import { findNode, withNode } from '../model.ts';
 import { verifyOwnership } from '../ownership.ts';
@@ -25,7 +26,12 @@ export async function powerCycle(
     node: node.name,
     machine: systemId,
   });
-  await context.maas.machines.powerOff(systemId, 'hard', signal);
+  const off = await context.maas.machines.powerOff(systemId, 'hard', signal);
+  if (off.kind === 'wrong-state')
+    throw new PcgError('MAAS_WRONG_STATE', `MAAS did not switch ${hostname} off`, {
+      details: { machine: systemId, locked: off.machine?.locked },
+      ...(off.machine?.locked ? { fix: `Unlock ${hostname} in MAAS.` } : {}),
+    });
   await context.maas.machines.powerOn(systemId, signal);
   return DONE;
 }

@@ -30,6 +30,7 @@ export async function release(
   if (isEraseStuck(owned.machine, claim, context))
     return await abortErase(owned.machine, claim, context, signal);
   if (UNDER_WAY.has(owned.machine.status)) return waiting(owned.machine, claim, context);
+  if (owned.machine.locked) throw notReleased(owned.machine);
   return await call(node, claim, owned.machine, context, signal);
 }
 
@@ -77,14 +78,21 @@ async function call(
       if (now) context.saw(now);
       if (now === undefined || now.owner === undefined) return await letGo(node, context);
       if (UNDER_WAY.has(now.status)) return waiting(now, claim, context);
-      throw new PcgError('RELEASE_FAILED', `${claim.hostname} is ${now.statusName} and was not released`, {
-        retryable: true,
-        details: { machine: claim.systemId, status: now.status, locked: now.locked },
-        ...(now.locked ? { fix: `Unlock ${claim.hostname} in MAAS.` } : {}),
-        cause: outcome.kind === 'unknown' ? outcome.cause : undefined,
-      });
+      throw notReleased(now, outcome.kind === 'unknown' ? outcome.cause : undefined);
     }
   }
+}
+
+/** MAAS keeps the machine. A locked one is refused every change, also that of its annotations: ask before. */
+export function notReleased(machine: Machine, cause?: unknown): PcgError {
+  const { systemId, hostname, status, statusName, locked } = machine;
+  const state = locked ? 'locked in MAAS' : statusName;
+  return new PcgError('RELEASE_FAILED', `${hostname} is ${state} and was not released`, {
+    retryable: true,
+    details: { machine: systemId, status, locked },
+    ...(locked ? { fix: `Unlock ${hostname} in MAAS.` } : {}),
+    cause,
+  });
 }
 
 function isEraseStuck(machine: Machine, claim: Held, { timings, clock }: StepContext): boolean {

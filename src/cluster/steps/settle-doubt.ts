@@ -3,12 +3,11 @@
  * machine under it that no node holds is given back; a machine is forgotten only when MAAS says that it is not
  * ours any more, and the doubt only when a look after its time found nothing.
  */
-import { PcgError } from '../../base/errors.ts';
 import { DONE, type StepContext, type StepOutcome } from '../context.ts';
 import { changeDoubt, doubtsOf, holderOf, leaveClaim } from '../doubts.ts';
 import { type Doubt, findNode } from '../model.ts';
 import { agentName, type Stamp, stampMarks, verifyOwnership } from '../ownership.ts';
-import { UNDER_WAY } from './release.ts';
+import { notReleased, UNDER_WAY } from './release.ts';
 
 /** An allocation whose outcome is not known, and whose node leaves: the node lets go, the doubt stays. */
 export async function settleClaim(step: { node: string }, context: StepContext): Promise<StepOutcome> {
@@ -64,16 +63,12 @@ async function giveBack(
   if (owned.kind === 'not-ours') return true;
   const { status, hostname, locked } = owned.machine;
   if (UNDER_WAY.has(status)) return false;
+  if (locked) throw notReleased(owned.machine);
   // MAAS forgets the agent name when a release starts: without annotations a failed release would be a leak.
   await context.maas.machines.setAnnotations(systemId, stampMarks(stamp), signal);
   const comment = `pcg: not the machine wanted for ${stamp.node}`;
   const outcome = await context.maas.machines.release(systemId, { erase: 'none', comment }, signal);
-  if (outcome.kind === 'wrong-state')
-    throw new PcgError('RELEASE_FAILED', `${hostname} is ${owned.machine.statusName} and was not released`, {
-      retryable: true,
-      details: { machine: systemId, status, locked },
-      ...(locked ? { fix: `Unlock ${hostname} in MAAS.` } : {}),
-    });
+  if (outcome.kind === 'wrong-state') throw notReleased(outcome.machine ?? owned.machine);
   if (outcome.kind === 'accepted')
     await context.event({
       severity: 'warning',

@@ -8,7 +8,7 @@ import { doubtsOf } from '../doubts.ts';
 import { heldSystemId } from '../model.ts';
 import type { OwnedMachine } from '../owned.ts';
 import { ANNOTATION, type Stamp, stampMarks, verifyOwnership } from '../ownership.ts';
-import { UNDER_WAY } from './release.ts';
+import { notReleased, UNDER_WAY } from './release.ts';
 
 /** Machines named in an error; the orphan list shows all. */
 const NAMED = 20;
@@ -37,7 +37,9 @@ export async function checkOrigin(context: StepContext, signal: AbortSignal): Pr
 
 export async function releaseStrays(context: StepContext, signal: AbortSignal): Promise<StepOutcome> {
   const strays = await findStrays(context, signal);
-  for (const stray of strays) await giveBack(stray, context, signal);
+  let kept: PcgError | undefined;
+  for (const stray of strays) kept = (await giveBack(stray, context, signal)) ?? kept;
+  if (kept !== undefined) throw kept; // it may still answer at the address
   await releaseAddresses(strays, context, signal);
   if (strays.length > 0)
     return { kind: 'later', waitingFor: `${strays.length} unknown machines to be released` };
@@ -45,21 +47,29 @@ export async function releaseStrays(context: StepContext, signal: AbortSignal): 
   return DONE;
 }
 
-async function giveBack({ machine, stamp }: Stray, context: StepContext, signal: AbortSignal): Promise<void> {
-  if (UNDER_WAY.has(machine.status)) return;
+/** Why MAAS keeps the machine; undefined when it does not. */
+async function giveBack(
+  { machine, stamp }: Stray,
+  context: StepContext,
+  signal: AbortSignal,
+): Promise<PcgError | undefined> {
+  if (UNDER_WAY.has(machine.status)) return undefined;
   const owned = await verifyOwnership(context.maas, machine.systemId, stamp, signal);
-  if (owned.kind === 'not-ours') return;
+  if (owned.kind === 'not-ours') return undefined;
+  if (owned.machine.locked) return notReleased(owned.machine);
   // MAAS forgets the agent name when a release starts: without annotations a failed release would be a leak.
   await context.maas.machines.setAnnotations(machine.systemId, stampMarks(stamp), signal);
   const erase = machine.status === 'failed_disk_erasing' ? 'none' : context.document.spec.policies.erase.mode;
   const comment = 'pcg: the cluster is deleted and its record did not know this machine';
-  await context.maas.machines.release(machine.systemId, { erase, comment }, signal);
+  const outcome = await context.maas.machines.release(machine.systemId, { erase, comment }, signal);
+  if (outcome.kind === 'wrong-state') return notReleased(outcome.machine ?? owned.machine);
   await context.event({
     severity: 'warning',
     reason: 'StrayReleased',
     message: `${machine.hostname} carried the cluster's stamp and is given back`,
     machine: machine.systemId,
   });
+  return undefined;
 }
 
 /** The endpoint of the earlier life: its machines name it. Never one that another cluster uses. */
