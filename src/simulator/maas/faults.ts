@@ -34,6 +34,10 @@ const MAAS_FAULTS = {
   'deploy-timeout': ['machine', 'makes no progress until MAAS gives up'],
   'deploy-failed': ['machine', 'the installation fails while writing the OS'],
   'cloud-init-failed': ['machine', 'installed, but first boot reports a failure; stays Deployed'],
+  'late-events': [
+    'machine',
+    'what a machine tells while it installs itself is written down in batches, all but its end; value: seconds between them, default 60',
+  ],
   'release-stuck': ['machine', 'does not power off; Releasing failed after 5 minutes'],
   'erase-failed': ['machine', 'erasing the disks fails'],
   'erase-stuck': ['machine', 'erasing the disks never ends'],

@@ -8,6 +8,7 @@ import type { MachineRuntime, Pace, SiteNetwork } from '../ports.ts';
 import { seededRandom } from '../random.ts';
 import type { FaultName, Faults, Strike } from './faults.ts';
 import { DEPLOY_PHASES, FIRST_BOOT_MS, installLogLine, phaseDuration } from './installation.ts';
+import { startEventWorker } from './event-worker.ts';
 import type { Machine, User } from './model.ts';
 import type { Region } from './region.ts';
 import { Maintenance } from './maintenance.ts';
@@ -214,11 +215,23 @@ export class MachineLife {
       ? 'for ever'
       : this.strikes('deploy-timeout', machine) && 'until timeout';
     const fails = !stuck && this.strikes('deploy-failed', machine) !== undefined;
+    const late = this.strikes('late-events', machine);
+    const tellLater =
+      late &&
+      startEventWorker(machine, {
+        region: this.#region,
+        pace: this.#pace,
+        processes: this.processes,
+        periodMs: (late.value ?? 60) * SECOND,
+      });
     this.processes.begin(machine, 'deploy', async (signal) => {
       for (const phase of DEPLOY_PHASES) {
         if (stuck && phase.name === 'storage') return await this.#stayStuck(machine, stuck, signal);
         await this.#pace.sleep(phaseDuration(phase, random), signal);
-        for (const [level, type, text] of phase.events) this.event(machine, level, type, text ?? '');
+        const tell = phase.name === 'pxe' ? undefined : tellLater;
+        for (const [level, type, text = ''] of phase.events)
+          if (tell) tell(level, type, text);
+          else this.event(machine, level, type, text);
         machine.installLog += installLogLine(phase.name);
         if (fails && phase.name === 'extract') {
           machine.installLog +=

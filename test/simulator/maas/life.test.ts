@@ -117,6 +117,58 @@ describe('a deployment', () => {
     ]);
   });
 
+  it('late-events: the worker of MAAS writes down what it was told only every minute, with newer ids and older times', async () => {
+    await using site = await startSite({ faults: ['late-events:1'] });
+    const id = await site.allocate();
+    await site.deploy(id);
+    const seen: { at: number; id: number; type: string; created: number }[] = [];
+    const look = async () => {
+      const after = seen.at(-1)?.id ?? 0;
+      const { json } = await site.call(
+        'GET',
+        `events/?op=query&level=DEBUG&limit=1000&id=${id}&after=${after}`,
+      );
+      for (const event of json.events.reverse())
+        seen.push({ ...event, at: site.clock.now(), created: Date.parse(event.created) });
+    };
+    for (let second = 0; second < 600; second += 5) {
+      await look();
+      await site.clock.advance(5_000);
+    }
+    const told = ['Loading ephemeral', 'Configuring storage', 'Installing OS', 'Configuring OS', 'Rebooting'];
+    const late = seen.filter(({ type }) => told.includes(type));
+    expect(late.map(({ type }) => type)).toEqual(told);
+    const delays = late.map(({ at, created }) => at - created);
+    expect(Math.max(...delays)).toBeGreaterThan(20_000);
+    expect(Math.max(...delays)).toBeLessThan(80_000);
+    const atOnce = seen.filter(({ type }) => type === 'Performing PXE boot' || type === 'Deployed');
+    expect(atOnce.map(({ type, at, created }) => [type, at - created < 10_000])).toEqual([
+      ['Performing PXE boot', true],
+      ['Deployed', true],
+    ]);
+    expect(seen.map((event) => event.id)).toEqual(seen.map((event) => event.id).toSorted((a, b) => a - b));
+    expect(new Set(seen.map((event) => event.id)).size).toBe(seen.length);
+  });
+
+  it('late-events: the failure comes before what led to it, and a release loses the rest', async () => {
+    await using site = await startSite({ faults: ['late-events=600:2', 'deploy-failed:1'] });
+    const failing = await site.allocate();
+    await site.deploy(failing);
+    await site.clock.advance(11 * MINUTE);
+    const types = await site.events(failing);
+    const failed = types.findIndex((text) => text.startsWith('Marking node failed'));
+    expect(failed).toBeGreaterThan(-1);
+    expect(types.indexOf('Installing OS')).toBeGreaterThan(failed);
+    expect((await site.read(failing)).status_name).toBe('Failed deployment');
+    const released = await site.allocate();
+    await site.deploy(released);
+    await site.clock.advance(5 * MINUTE);
+    await site.release(released);
+    await site.clock.advance(20 * MINUTE);
+    expect(await site.events(released)).not.toContain('Loading ephemeral');
+    expect((await site.read(released)).status_message).toBe('Released');
+  });
+
   it('passes events of the booted machine on, but none of its past life', async () => {
     await using site = await startSite();
     const id = await site.allocate();
