@@ -51,7 +51,8 @@ export interface Network
 
 type Reserved = Awaited<ReturnType<MaasClient['reserveAddress']>>;
 
-export function createNetwork(caller: Caller): Network {
+/** `whoami` throws when the key's user may do nothing. */
+export function createNetwork(caller: Caller, whoami: MaasClient['whoami']): Network {
   const choosing = new PQueue({ concurrency: 1 });
 
   const subnets: Network['subnets'] = (signal) =>
@@ -106,8 +107,10 @@ export function createNetwork(caller: Caller): Network {
     }
     switch (answer.failure.kind) {
       case 'absent': // in use, or within a reserved range
-      case 'forbidden': // within a dynamic range
         return { kind: 'taken', certain };
+      case 'forbidden':
+        await whoami(signal); // a disabled user is refused alike
+        return { kind: 'taken', certain }; // within a dynamic range
       case 'unable':
         return { kind: 'full', certain };
       case 'refused':

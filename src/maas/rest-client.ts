@@ -79,7 +79,15 @@ export function createMaasClient(options: MaasClientOptions): MaasRestClient {
   });
   const caller = createCaller({ http, clock, log, redact, attempts: options.limits?.attempts });
   const images = createImages(caller, clock);
-  const network = createNetwork(caller);
+  const whoami: MaasClient['whoami'] = async (signal) => {
+    const user = await caller.get(
+      WhoamiWire,
+      { what: 'whoami', lane: 'read', path: 'users/', query: [['op', 'whoami']] },
+      signal,
+    );
+    return { username: user.username, isAdmin: user.is_superuser };
+  };
+  const network = createNetwork(caller, whoami);
   const evidence = createDeployEvidence({
     images: images.images,
     subnets: network.subnets,
@@ -93,14 +101,7 @@ export function createMaasClient(options: MaasClientOptions): MaasRestClient {
       const wire = await caller.get(VersionWire, { what: 'version', lane: 'read', path: 'version/' }, signal);
       return { ...parseVersion(wire.version), subversion: wire.subversion, capabilities: wire.capabilities };
     },
-    async whoami(signal) {
-      const user = await caller.get(
-        WhoamiWire,
-        { what: 'whoami', lane: 'read', path: 'users/', query: [['op', 'whoami']] },
-        signal,
-      );
-      return { username: user.username, isAdmin: user.is_superuser };
-    },
+    whoami,
     async config(name, signal) {
       if (!/^\w{1,100}$/.test(name)) {
         throw new PcgError('INVALID_INPUT', 'not the name of a MAAS setting', { field: 'name' });

@@ -16,7 +16,7 @@ const SUBNET = {
 /** A region with one subnet whose addresses can be reserved, as MAAS answers. */
 async function addressRegion(free: { start: string; end: string; num_addresses: number }[]) {
   const taken = new Map<string, 'us' | 'other'>();
-  const knobs = { loseReserve: 0, full: false };
+  const knobs = { loseReserve: 0, full: false, disabled: false };
   const region = await serveScript((seen, out) => {
     const op = seen.query.get('op');
     if (seen.path === 'subnets/') return json(out, [SUBNET]);
@@ -24,6 +24,10 @@ async function addressRegion(free: { start: string; end: string; num_addresses: 
     if (op === 'statistics')
       return json(out, { num_available: 200, largest_available: 100, total_addresses: 254 });
     const ip = seen.form.get('ip') ?? '';
+    // In the middle of a claim: what was asked before it was still allowed.
+    if (knobs.disabled && (op === 'reserve' || op === 'whoami'))
+      return text(out, 403, 'User is not allowed access to this API.');
+    if (op === 'whoami') return json(out, { username: 'pcg', is_superuser: false });
     if (op === 'reserve') {
       if (knobs.full) return text(out, 503, 'No more IPs available');
       if (taken.has(ip)) return text(out, 404, `The IP address ${ip} is already in use.`);
@@ -68,6 +72,20 @@ describe('reserving an address', () => {
       kind: 'reserved',
       ip: '10.0.0.52',
     });
+  });
+
+  it('a 403 is a dynamic range while the key works, and else a user that was disabled: not a taken address', async () => {
+    await using region = await addressRegion([{ start: '10.0.0.228', end: '10.0.0.230', num_addresses: 3 }]);
+    await using client = clientOf(region);
+    expect(await client.reserveAddress({ subnetCidr: '10.0.0.0/24' }, never())).toMatchObject({
+      kind: 'reserved',
+      ip: '10.0.0.230',
+    });
+    region.taken.clear();
+    region.knobs.disabled = true;
+    for (const request of [{ ip: '10.0.0.60' }, { subnetCidr: '10.0.0.0/24' }])
+      await expect(client.reserveAddress(request, never())).rejects.toMatchObject({ code: 'MAAS_FORBIDDEN' });
+    expect(region.taken.size).toBe(0);
   });
 
   it('MAAS hands out gateway, network and broadcast addresses: not to us', async () => {

@@ -303,6 +303,8 @@ function lookAround(exchange: Exchange, seen: Asked, created: boolean): DefaultB
       return created && exchange.response.status === 200
         ? [JSON.parse(exchange.response.body ?? 'null')]
         : [];
+    case 'users/':
+      return { username: 'operator', is_superuser: false };
     case 'subnets/':
       return [
         { id: 1, cidr: '10.0.0.0/8', name: 'all' },
