@@ -15,7 +15,7 @@ export interface Deviation {
 export const NOT_EXCHANGES: Readonly<Record<string, { readonly count: number; readonly instead: string }>> = {
   '08': {
     count: 30,
-    instead: 'outcomes of parallel requests: wire.test.ts asks for the same outcomes',
+    instead: 'outcomes of parallel requests: side-by-side.test.ts sends as many and counts the same outcomes',
   },
   '09': {
     count: 108,
