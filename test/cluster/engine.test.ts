@@ -304,6 +304,23 @@ describe('MAAS lies or loses', () => {
     expect(site.violations).toEqual([]);
   });
 
+  it('an error that MAAS still tells of a Ready machine from its earlier life is no failure', async () => {
+    const errorDescription = "Node operation 'Deploying' timed out after 30 minutes.";
+    const site = new FakeSite(6, { machine: () => ({ errorDescription }) });
+    await using harness = new EngineHarness(site);
+    await harness.want(document());
+    await harness.phase('Running');
+    expect([...site.boxes.values()].map(({ machine }) => machine.errorDescription)).toContain(
+      errorDescription,
+    );
+    await harness.want(document({ intent: DELETE }));
+    await harness.phase('Deleted');
+    const reasons = (await harness.outbox.recentEvents({}, 500)).map(({ reason }) => reason);
+    expect(reasons.filter((reason) => reason === 'MachineFailed' || reason === 'StepFailed')).toEqual([]);
+    expect(await harness.engine.quarantine.list('ca-one')).toEqual([]);
+    expectNothingLeft(site);
+  });
+
   it('gives a wrong machine back and takes another', async () => {
     const site = new FakeSite(9, { machine: (index) => (index === 9 ? { pool: 'databases' } : {}) });
     let lies = 2;
