@@ -1,4 +1,4 @@
-/** Machines whose disks are erased on release: an erase that never ends costs its deadline, and no machine. */
+/** Machines on their way back: an erase or a release that does not end costs its own deadline, and no machine. */
 import { describe, expect, it } from 'vitest';
 import { defaultScenario } from '../../src/simulator/scenario.ts';
 import { document as wanted } from '../support/engine.ts';
@@ -65,5 +65,37 @@ describe('a MAAS that erases disks at every release', () => {
     expect(reasons).not.toContain('EraseGivenUp');
     const { ledger } = site.simulator;
     expect([...ledger.leaked(), ...ledger.leakedAddresses(), ...ledger.doublyAllocated()]).toEqual([]);
+  });
+});
+
+describe('a release that MAAS does not finish', () => {
+  it('says so after its own deadline, not that of an erase, and is tried again until the machine is free', async () => {
+    const MINUTE = 60_000;
+    await using site = await SimulatedSite.start({
+      speed: 1,
+      faults: ['release-stuck:1'],
+      light: true,
+      timings: { releaseDeadlineMs: 2 * MINUTE },
+    });
+    const kept = wanted({ spec });
+    await site.want(kept);
+    await site.phase('Running', { withinMs: 4 * HOUR });
+    const asked = site.clock.now();
+    await site.want({
+      ...kept,
+      intent: { kind: 'delete', requestedAt: '2026-01-01T00:00:00Z', reason: 'delete' },
+    });
+    const late = await site.until(
+      'told that the release takes too long',
+      ({ nodes }) => nodes.some(({ tasks }) => tasks.some(({ error }) => error?.code === 'RELEASE_TIMEOUT')),
+      { withinMs: HOUR },
+    );
+    expect(late.phase).toBe('Deleting');
+    expect(site.clock.now() - asked).toBeGreaterThan(2 * MINUTE);
+    expect(site.clock.now() - asked).toBeLessThan(5 * MINUTE); // MAAS itself gives up only then
+    await site.phase('Deleted', { withinMs: HOUR });
+    const { ledger } = site.simulator;
+    expect(ledger.entries().filter(({ action }) => action === 'release').length).toBeGreaterThan(1);
+    expect([...ledger.leaked(), ...ledger.leakedAddresses()]).toEqual([]);
   });
 });
