@@ -53,7 +53,10 @@ const MAAS_FAULTS = {
   ],
   // on an allocation: the filter is part of `user agent_name constraints`
   'wrong-machine': ['allocate', 'MAAS returns a machine that does not fit'],
-  'compose-vm': ['allocate', 'a virtual machine is composed when nothing fits'],
+  'compose-vm': [
+    'allocate',
+    'a virtual machine is composed when nothing fits, as by older MAAS also for a named machine',
+  ],
   'double-allocation': ['allocate', 'MAAS returns a machine that somebody else already holds'],
 } as const;
 

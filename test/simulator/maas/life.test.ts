@@ -399,6 +399,18 @@ describe('named faults of allocation', () => {
     expect(refused.status).toBe(409);
   });
 
+  it('compose-vm: older MAAS does so even for a named machine that is taken, once for every time it is asked', async () => {
+    await using site = await startSite({ faults: ['compose-vm'] });
+    const taken = await site.allocate();
+    const ask = (guard: Record<string, string> = {}) =>
+      site.call('POST', 'machines/?op=allocate', { system_id: taken, agent_name: 'gw.c1.cp-0', ...guard });
+    const refused = await ask({ not_pod_type: 'lxd' });
+    expect([refused.status, refused.text]).toEqual([409, `No machine with system ID ${taken} available.`]);
+    const ids = [(await ask()).json.system_id, (await ask()).json.system_id];
+    expect(new Set([taken, ...ids]).size).toBe(3);
+    expect(site.simulator.ledger.sharedAgentNames()).toMatchObject([{ subject: 'gw.c1.cp-0' }]);
+  });
+
   it('double-allocation is seen by the ledger', async () => {
     await using site = await startSite({ faults: ['double-allocation:1@second'] });
     const first = await site.allocate({ agent_name: 'first' });

@@ -56,8 +56,7 @@ function choose(call: Call, constraints: Constraints, form: Form): Machine {
   if (twice) return twice.random.pick(held);
   const [best] = fitting;
   if (best) return best;
-  if (!form.has('system_id') && !form.has('not_pod_type') && site.faults.strikes('compose-vm', subject))
-    return composeVm(call, form);
+  if (!form.has('not_pod_type') && site.faults.strikes('compose-vm', subject)) return composeVm(call, form);
   return noMatch(constraints, form);
 }
 
