@@ -1,6 +1,7 @@
 /** Operators lock machines in MAAS, which then refuses every change with a 403 without a word. */
 import { describe, expect, it } from 'vitest';
 import { ANNOTATION } from '../../src/cluster/ownership.ts';
+import { parseFault } from '../../src/simulator/maas/faults.ts';
 import { document, EngineHarness } from '../support/engine.ts';
 import { FakeSite } from '../support/fake-site.ts';
 import { clusterSpec } from '../support/node-input.ts';
@@ -77,5 +78,33 @@ describe('a locked machine', () => {
     await harness.phase('Deleted');
     expect(await givenBack()).toContain(systemId);
     expect(site.owned()).toEqual([]);
+  });
+
+  it('that dies is not switched off against the lock; why is said, and another machine takes over', {
+    timeout: 60_000,
+  }, async () => {
+    await using site = await SimulatedSite.start({ speed: 200, timings: { powerCycleMs: 2500 } });
+    const spec = clusterSpec({
+      pools: [
+        { role: 'control-plane', name: 'cp', size: 1, placement },
+        { role: 'worker', name: 'w', size: 2, placement },
+      ],
+      policies: { remediation: { unhealthyAfterSeconds: 60 } },
+    });
+    await site.want(document({ spec }));
+    const { nodes } = await site.phase('Running');
+    const victim = nodes.find(({ role }) => role === 'worker');
+    const machine = site.simulator.region.machines.get(victim?.systemId ?? '');
+    if (!machine) throw new Error('the status names no machine of MAAS');
+    machine.locked = true;
+    site.simulator.faults.add(parseFault(`node-dies:1@${victim?.hostname}`));
+    await site.until('another machine in its place', (status) =>
+      status.nodes.some(({ name, phase }) => phase === 'Ready' && !nodes.some((node) => node.name === name)),
+    );
+    const failed = (await site.outbox.recentEvents({}, 300)).filter(({ reason }) => reason === 'StepFailed');
+    expect(failed.map(({ error }) => error)).toContainEqual(
+      expect.objectContaining({ code: 'MAAS_WRONG_STATE', fix: `Unlock ${machine.hostname} in MAAS.` }),
+    );
+    expect(machine).toMatchObject({ status: 'deployed', locked: true });
   });
 });
