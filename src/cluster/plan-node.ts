@@ -7,7 +7,7 @@
 import { documentInForce } from './in-force.ts';
 import { ERROR_CODES, type ErrorCode, type ProblemDetails } from '../contract/errors.ts';
 import { awayMs } from '../maas/outages.ts';
-import type { NodeRecord } from './model.ts';
+import { heldSystemId, type NodeRecord } from './model.ts';
 import type { Scene } from './plan.ts';
 import type { NodeSituation } from './situation.ts';
 import type { Step } from './steps.ts';
@@ -59,8 +59,12 @@ export function planNode(scene: Scene, { node, situation }: NodeSituation): Step
       if (node.joinedAt !== undefined && lostTogether(scene)) return [];
       return fail(node, 'MACHINE_LOST', situation.why);
     case 'booted':
-      return planBooted(scene, node, situation.machine.systemId);
+      return planBooted(scene, node);
     case 'joined': {
+      if (!scene.initialized) return planBooted(scene, node);
+      // the first node is the cluster by now, whatever its script said last
+      const failed = node.init || node.readyAt !== undefined ? [] : scriptFailure(scene, node);
+      if (failed.length > 0) return failed;
       const waited =
         now - Math.max(node.joinedAt ?? now, record.packs[scene.document.profile.cni.name]?.appliedAt ?? now);
       if (node.readyAt === undefined && waited > timings.joinDeadlineMs && isNetworkProven(scene))
@@ -76,8 +80,9 @@ export function planNode(scene: Scene, { node, situation }: NodeSituation): Step
         return [{ kind: 'revoke-token', node: node.name }];
       return nodeAdjustments(scene, node, situation.node);
     case 'vanished':
-      return []; // remediation decides
     case 'unobserved':
+      // Remediation decides later; a first node that registered and fell silent is nobody's else.
+      return scene.initialized ? [] : planBooted(scene, node);
     case 'unknown':
     case 'releasing':
     case 'released':
@@ -107,16 +112,20 @@ function mayDeploy({ document, record, initialized }: Scene, node: NodeRecord): 
   return initialized || node.init || record.nodes.some((other) => other.init && other.intent.kind === 'keep');
 }
 
-function planBooted(scene: Scene, node: NodeRecord, systemId: string): Step[] {
+function scriptFailure(scene: Scene, node: NodeRecord): Step[] {
+  const event = scene.observed.bootstrapFailures.get(heldSystemId(node) ?? '');
+  if (event === undefined) return [];
+  const waitedForTurn = waitedInVain(scene, node);
+  return fail(node, 'BOOTSTRAP_FAILED', `the bootstrap script of ${node.name} ended with an error`, {
+    event,
+    waitedForTurn,
+  });
+}
+
+function planBooted(scene: Scene, node: NodeRecord): Step[] {
   const { observed, timings, initialized, endpointUp } = scene;
-  const failed = observed.bootstrapFailures.get(systemId);
-  if (failed !== undefined) {
-    const message = `the bootstrap script of ${node.name} ended with an error`;
-    return fail(node, 'BOOTSTRAP_FAILED', message, {
-      event: failed,
-      waitedForTurn: waitedInVain(scene, node),
-    });
-  }
+  const failed = scriptFailure(scene, node);
+  if (failed.length > 0) return failed;
   const booted = node.deployedAt ?? observed.now;
   if (!initialized) {
     if (!node.init) return []; // waits for its turn; its clock has not started

@@ -268,6 +268,42 @@ describe('deadlines and failures', () => {
     ]);
   });
 
+  it('fails a node whose script ended with an error after it had registered', () => {
+    const failures = (id: string) => ({ bootstrapFailures: new Map([[id, 'exit 1']]) });
+    const first = { 'cp-1': { shape: 'joined' }, 'w-1': { shape: 'allocated' } } as const;
+    expect(failing(plan(scene(first, { initialized: false, observed: failures('m0001') })))).toEqual([
+      ['cp-1', 'BOOTSTRAP_FAILED'],
+    ]);
+    const later = { 'cp-1': { shape: 'ready' }, 'cp-2': { shape: 'joined' } } as const;
+    expect(failing(plan(scene(later, { observed: failures('m0002') })))).toEqual([
+      ['cp-2', 'BOOTSTRAP_FAILED'],
+    ]);
+    // it ran: what its script said does not matter any more
+    const ran = { ...later, 'cp-2': { shape: 'joined', readyAt: NOW - 60 * MINUTE } } as const;
+    expect(failing(plan(scene(ran, { observed: failures('m0002') })))).toEqual([]);
+  });
+
+  it.each([
+    ['is there', true],
+    ['is gone from an API server that answers', false],
+    ['is silent', undefined],
+  ])('fails a first node that registered and was never configured, when it %s', (_how, isThere) => {
+    const at = (minutes: number) => {
+      const nodes = {
+        'cp-1': { shape: 'joined', deployedAt: NOW - minutes * MINUTE },
+        'w-1': { shape: 'booted' },
+      } as const;
+      const { kube } = scene(nodes).observed;
+      if (kube.kind !== 'reachable') throw new Error('not a scene with an API server');
+      const seen = { ...kube, configured: false, nodes: isThere === true ? kube.nodes : [] };
+      const silent = { kind: 'unreachable', reason: 'refused' } as const;
+      const observed = { kube: isThere === undefined ? silent : seen };
+      return failing(plan(scene(nodes, { initialized: false, observed })));
+    };
+    expect(at(19)).toEqual([]);
+    expect(at(21)).toEqual([['cp-1', 'BOOTSTRAP_TIMEOUT']]);
+  });
+
   it('does not start the clock of a joiner before its turn', () => {
     expect(
       failing(
