@@ -3,6 +3,7 @@
  * input closes before `done` was said, it gives back what the run allocated. `startGuard` is the run's side.
  */
 import { spawn } from 'node:child_process';
+import { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { systemClock } from '../../src/base/clock.ts';
@@ -27,9 +28,10 @@ const POLL_MS = 5_000;
 export async function startGuard(orders: Orders): Promise<() => Promise<void>> {
   const child = spawn(process.execPath, ['--no-warnings', fileURLToPath(import.meta.url)], {
     detached: true, // Ctrl-C goes to the whole process group
-    stdio: ['pipe', 'pipe', 'inherit'],
+    stdio: ['pipe', 'pipe', 'pipe'], // what it inherited it would keep open, and whoever runs the tests waits for that
     env: { ...process.env, NODE_OPTIONS: '' },
   });
+  child.stderr.pipe(process.stderr, { end: false });
   const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
   const ready = new Promise<void>((resolve, reject) => {
     child.once('error', reject);
@@ -41,6 +43,7 @@ export async function startGuard(orders: Orders): Promise<() => Promise<void>> {
   // The run may end without it: then the closed pipe sets it to work.
   child.unref();
   child.stdout.destroy();
+  if (child.stderr instanceof Socket) child.stderr.unref();
   return async () => {
     child.stdin.end('done\n');
     await ended;
