@@ -84,8 +84,12 @@ export function createPresence(
       for (const cidr of watches.keys()) if (!bySubnet.has(cidr)) watches.delete(cidr);
       const nowMs = clock.monotonic();
       const due = [...bySubnet]
-        .map(([cidr, some]) => ({ cidr, some, nextMs: watches.get(cidr)?.nextMs ?? 0 }))
-        .filter(({ nextMs }) => nextMs <= nowMs || nextMs === 0)
+        .map(([cidr, some]) => ({
+          cidr,
+          some,
+          nextMs: watches.get(cidr)?.nextMs ?? Number.NEGATIVE_INFINITY,
+        }))
+        .filter(({ nextMs }) => nextMs <= nowMs)
         .sort((a, b) => a.nextMs - b.nextMs)
         .slice(0, SUBNETS_PER_LOOK);
       const vanished: string[] = [];
