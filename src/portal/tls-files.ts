@@ -22,7 +22,8 @@ export interface TlsFiles {
 export interface TlsMaterial {
   readonly pair?: { readonly cert: string; readonly key: string };
   readonly ca?: string;
-  /** End of the certificate's validity, milliseconds since the epoch. */
+  /** The certificate's validity, milliseconds since the epoch. */
+  readonly notBeforeMs?: number;
   readonly notAfterMs?: number;
 }
 
@@ -36,7 +37,7 @@ export async function readTlsFiles({ pair, ca }: TlsFiles): Promise<TlsMaterial>
     ...(ca !== undefined && { ca: await read(ca, 'tls-ca') }),
   };
   if (material.ca !== undefined) certificate(material.ca, 'tls-ca');
-  return material.pair ? { ...material, notAfterMs: judgePair(material.pair) } : material;
+  return material.pair ? { ...material, ...judgePair(material.pair) } : material;
 }
 
 export interface TlsWatch extends AsyncDisposable {
@@ -111,10 +112,13 @@ class Watch implements TlsWatch {
     try {
       const found = await readTlsFiles(files);
       if (!sameText(found, this.#material)) {
-        if (found.notAfterMs !== undefined && found.notAfterMs <= clock.now())
+        const { notBeforeMs = 0, notAfterMs = Number.POSITIVE_INFINITY } = found;
+        if (notAfterMs <= clock.now())
+          throw wrong('tls-cert', `the new certificate expired on ${new Date(notAfterMs).toISOString()}`);
+        if (notBeforeMs > clock.now())
           throw wrong(
             'tls-cert',
-            `the new certificate expired on ${new Date(found.notAfterMs).toISOString()}`,
+            `the new certificate is not valid before ${new Date(notBeforeMs).toISOString()}`,
           );
         if (found.pair && !samePair(found, this.#material)) use(found.pair);
         this.#material = found;
@@ -145,8 +149,11 @@ class Watch implements TlsWatch {
   }
 }
 
-/** The end of its validity. A key of another certificate, or half a file, throws. */
-function judgePair(pair: { readonly cert: string; readonly key: string }): number {
+/** Its validity. A key of another certificate, or half a file, throws. */
+function judgePair(pair: { readonly cert: string; readonly key: string }): {
+  notBeforeMs: number;
+  notAfterMs: number;
+} {
   const own = certificate(pair.cert, 'tls-cert');
   try {
     if (!own.checkPrivateKey(createPrivateKey(pair.key)))
@@ -156,7 +163,7 @@ function judgePair(pair: { readonly cert: string; readonly key: string }): numbe
     if (cause instanceof PcgError) throw cause;
     throw wrong('tls-cert', '--tls-cert and --tls-key are not a PEM certificate chain and its key', cause);
   }
-  return Date.parse(own.validTo);
+  return { notBeforeMs: Date.parse(own.validFrom), notAfterMs: Date.parse(own.validTo) };
 }
 
 /** The first certificate of a chain of which every one can be read. */

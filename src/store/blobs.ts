@@ -2,7 +2,7 @@
  * Files that outlive the cluster they come from (snapshots of etcd): put once, listed, deleted when they are old.
  * This is the port and its simplest form, a directory on the gateway; s3.ts is the other one.
  */
-import { copyFile, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 export interface Blob {
@@ -15,7 +15,7 @@ export interface Blob {
 export interface BlobStore {
   /** For people: where to look. */
   readonly place: string;
-  /** Complete when it resolves; a blob of this name is replaced. `sha256`: lower-case hex of the file. */
+  /** Complete when it resolves; a blob of this name is replaced, and the file may be gone. `sha256`: its lower-case hex. */
   put(name: string, file: string, sha256: string, signal: AbortSignal): Promise<void>;
   list(prefix: string, signal: AbortSignal): Promise<Blob[]>;
   delete(name: string, signal: AbortSignal): Promise<void>;
@@ -30,16 +30,16 @@ async function flush(path: string): Promise<void> {
   await handle.sync();
 }
 
+/** `file` of `put` is on the file system of `directory`. */
 export function directoryBlobs(directory: string): BlobStore {
   return {
     place: directory,
     async put(name, file) {
       const target = join(directory, name);
       await mkdir(dirname(target), { recursive: true, mode: DIRECTORY_MODE });
-      const partial = `${target}.partial`;
-      await copyFile(file, partial);
-      await flush(partial);
-      await rename(partial, target); // a crash leaves a partial file, never a short snapshot
+      // Moved, not copied: it would take its size of the disk twice. A crash leaves it there or here, never a part of it.
+      await flush(file);
+      await rename(file, target);
       await flush(dirname(target));
     },
     async list(prefix) {

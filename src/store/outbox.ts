@@ -30,6 +30,8 @@ export interface Outbox {
   recentEvents(filter: { cluster?: string }, limit: number): Promise<Event[]>;
   /** Number of events that the portal has not acknowledged. */
   unacknowledgedEvents(): Promise<number>;
+  /** When the oldest of them happened, milliseconds since the epoch. */
+  oldestUnacknowledgedAt(): Promise<number | undefined>;
   /** Number of events dropped because the bound was reached; reported, never silent. */
   droppedEvents(): Promise<number>;
   onChange(listener: () => void): Disposable;

@@ -127,6 +127,11 @@ export class SqliteOutbox implements Outbox {
     return this.#state('lastSeq') - this.#state('acknowledged');
   }
 
+  async oldestUnacknowledgedAt(): Promise<number | undefined> {
+    const [oldest] = await this.pendingEvents(this.#state('acknowledged'), 1);
+    return oldest && Date.parse(oldest.time);
+  }
+
   async droppedEvents(): Promise<number> {
     return this.#state('dropped');
   }

@@ -3,7 +3,7 @@
  * WAL with synchronous=FULL: when a write returns it survives a power cut. A file that fails its integrity
  * check is set aside and reported, never silently recreated over.
  */
-import { chmodSync, existsSync } from 'node:fs';
+import { accessSync, chmodSync, constants, existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { PcgError } from '../base/errors.ts';
@@ -12,6 +12,8 @@ import type { Records, StoredRecord } from './records.ts';
 
 /** How long a writer waits for another process's lock before it fails, milliseconds. */
 const BUSY_TIMEOUT_MS = 5_000;
+/** SQLite's primary result code of a lock that another connection holds. */
+const SQLITE_BUSY = 5;
 
 /** An open database file with cached statements. */
 export class SqliteFile implements Disposable {
@@ -109,15 +111,19 @@ export class SqliteFile implements Disposable {
 
 /**
  * Makes sure that one process at a time works on a state directory. The operating system drops the lock with
- * the process, so kill -9 leaves nothing behind. Throws PcgError CONFLICT when another process holds it.
+ * the process, so kill -9 leaves nothing behind. Throws PcgError CONFLICT when another process holds it, STORAGE_FAILED
+ * when the disk is to blame.
  */
 export function acquireProcessLock(path: string, fix: string): Disposable {
   const database = openLockFile(path);
   try {
     database.exec('PRAGMA journal_mode = DELETE');
     database.exec('BEGIN EXCLUSIVE');
+    // there SQLite begins without a lock
+    if (isReadOnly(path)) throw new Error('no lock can be held');
   } catch (cause) {
     database.close();
+    if (!isBusy(cause)) throw storageError(path, cause);
     throw new PcgError('CONFLICT', `another process works on ${dirname(path)}`, { fix, cause });
   }
   return { [Symbol.dispose]: () => database.close() };
@@ -131,10 +137,34 @@ function openLockFile(path: string): DatabaseSync {
   }
 }
 
+function isBusy(error: unknown): boolean {
+  const code = error instanceof Error && 'errcode' in error ? Number(error.errcode) : 0;
+  return (code & 0xff) === SQLITE_BUSY;
+}
+
 function storageError(path: string, error: unknown): unknown {
   if (error instanceof PcgError) return error;
   const reason = error instanceof Error ? error.message : String(error);
-  return new PcgError('STORAGE_FAILED', `cannot use the database ${path}: ${reason}`, { cause: error });
+  const readOnly = isReadOnly(path);
+  const why = readOnly ? `its file system is read-only (${reason})` : reason;
+  return new PcgError('STORAGE_FAILED', `cannot use the database ${path}: ${why}`, {
+    fix: readOnly ? READ_ONLY_FIX : undefined,
+    cause: error,
+  });
+}
+
+/** Linux makes a file system read-only when its disk fails. */
+export const READ_ONLY_FIX =
+  'Look for errors of the disk (`dmesg`), then mount the file system of the state directory writable again.';
+
+/** SQLite itself says `unable to open` or `disk I/O error`. */
+function isReadOnly(path: string): boolean {
+  try {
+    accessSync(dirname(path), constants.W_OK);
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EROFS';
+  }
 }
 
 export const RECORDS_SCHEMA: readonly string[] = [

@@ -13,10 +13,10 @@ import { generateIdentity } from '../../src/tunnel/identity.ts';
 import { pairWithPortal } from '../../src/tunnel/pair-client.ts';
 import { eventually } from '../support/eventually.ts';
 import { connectGateway, type FakeGateway } from '../support/fake-gateway.ts';
-import { hurriedClock } from '../support/hurried-clock.ts';
 import { describeWith } from '../support/needs.ts';
 import { type OpensslFiles, opensslFiles } from '../support/openssl.ts';
 import { ADMIN, clusterSpec, gatewayStatus } from '../support/portal.ts';
+import { testCa } from '../support/wire.ts';
 import { type Clock, systemClock } from '../../src/base/clock.ts';
 
 interface Scene extends AsyncDisposable {
@@ -109,8 +109,12 @@ function shown({ files, portal }: Scene): Promise<string> {
 
 describeWith(['openssl'], 'a certificate that is renewed (61)', () => {
   it('61: new handshakes get the new certificate, the tunnel that is there stays, and a new one comes by it', async () => {
-    // the portal looks every 10 s: 2 s here, while no deadline of the tunnel becomes shorter than a second
-    await using stage = await scene(undefined, hurriedClock(5));
+    // the portal looks every 10 s; here twenty times as often, while every deadline of the tunnel stays as it is
+    const looking: Clock = {
+      ...systemClock,
+      sleep: (ms, signal) => systemClock.sleep(ms === 10_000 ? 500 : ms, signal),
+    };
+    await using stage = await scene(undefined, looking);
     await using gateway = await stage.connect('dc1');
     const link = async () => {
       const [{ id, connection, status }] = JSON.parse(await stage.call('GET', '/api/v1/gateways')).items;
@@ -143,6 +147,7 @@ describeWith(['openssl'], 'a certificate that is renewed (61)', () => {
       writeFileSync(pair.key, good.key);
     };
     stage.files.issue('other', { to: spare });
+    const tomorrow = await (await testCa()).issue({ nowMs: Date.now() + 25 * 3_600_000 });
     const faults: [what: string, field: string, why: RegExp, happen: () => void][] = [
       [
         'half a certificate',
@@ -171,6 +176,15 @@ describeWith(['openssl'], 'a certificate that is renewed (61)', () => {
       ],
       ['no file', 'tls-key', /cannot read .*ENOENT/, () => rmSync(pair.key)],
       ['an expired one', 'tls-cert', /expired on 20/, () => stage.files.issue('past', { days: -1 })],
+      [
+        'one of tomorrow',
+        'tls-cert',
+        /not valid before 20/,
+        () => {
+          writeFileSync(pair.cert, tomorrow.certPem);
+          writeFileSync(pair.key, tomorrow.keyPem);
+        },
+      ],
       ['garbage', 'tls-cert', /no PEM certificate/, () => writeFileSync(pair.cert, 'not a certificate')],
     ];
     const complaints = () =>

@@ -4,7 +4,7 @@
  */
 import { chmodSync, closeSync, openSync } from 'node:fs';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
-import { SqliteDialect, type SqliteStatement } from 'kysely';
+import { SqliteAdapter, SqliteDialect, type SqliteStatement } from 'kysely';
 
 /** Prepared statements kept; the portal has about 150 distinct ones, the rest are batch sizes. */
 const STATEMENT_CACHE = 400;
@@ -19,7 +19,7 @@ export function nodeSqliteDialect(path: string): SqliteDialect {
   if (path !== ':memory:') database.exec('pragma journal_mode = wal');
   database.exec('pragma synchronous = full');
   const cache = new Map<string, SqliteStatement>();
-  return new SqliteDialect({
+  return new AtomicDialect({
     database: {
       close: () => database.close(),
       prepare(sql) {
@@ -32,6 +32,20 @@ export function nodeSqliteDialect(path: string): SqliteDialect {
       },
     },
   });
+}
+
+/** SQLite takes changes of the schema back as any others, which Kysely's own dialect does not make use of. */
+class AtomicAdapter extends SqliteAdapter {
+  override get supportsTransactionalDdl(): boolean {
+    return true;
+  }
+}
+
+/** A portal that is killed while it makes its tables finds all of them at its next start, or none. */
+class AtomicDialect extends SqliteDialect {
+  override createAdapter(): SqliteAdapter {
+    return new AtomicAdapter();
+  }
 }
 
 /** It holds the portal's private keys and everybody's password hashes. SQLite gives its other files the same rights. */
