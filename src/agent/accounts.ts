@@ -3,7 +3,7 @@
  * sealed to this gateway). Each account owns one MAAS client and one observer for all of its clusters.
  * A broken account is a coded problem for those who ask for it, never a crash.
  */
-import type { Clock } from '../base/clock.ts';
+import { type Clock, DeadlineError, withDeadline } from '../base/clock.ts';
 import { PcgError, toProblem } from '../base/errors.ts';
 import { type Log, Secret } from '../base/log.ts';
 import { runForever } from '../base/loop.ts';
@@ -17,6 +17,10 @@ import type { StoredDocument } from './sync.ts';
 /** How often an account's version and rights are looked at again, ms; failing accounts sooner. */
 const PROBE_INTERVAL_MS = 300_000;
 const FAILING_PROBE_INTERVAL_MS = 15_000;
+/** A region that was asked and says nothing for so long is shown as failed; it may take half a minute to list many machines. */
+const SILENT_MS = 45_000;
+/** How often an account is looked at; costs no request. */
+const LOOK_MS = 5_000;
 
 export interface AccountHandle {
   readonly maas: MaasRestClient;
@@ -162,18 +166,30 @@ export class Accounts implements AsyncDisposable {
     await entry.maas[Symbol.asyncDispose]();
   }
 
-  /** Asks version and identity now and then, so that status never shows a stale green. */
+  /** Asks version and identity now and then, and hears when nothing is answered, so that status never shows a stale green. */
   async #probe(id: string, entry: Entry): Promise<void> {
     const { clock, log, onChange } = this.#options;
+    let askedAt = Number.NEGATIVE_INFINITY;
     await runForever<AccountState>({
       clock,
       signal: entry.stop.signal,
       attempt: async (signal) => {
-        const { version } = await entry.maas.version(signal);
-        const { username } = await entry.maas.whoami(signal);
+        const ready = entry.state.kind === 'ready';
+        if (ready && entry.maas.silentMs >= SILENT_MS) throw silent(entry.maas.silentMs);
+        const now = clock.monotonic();
+        if (now - askedAt < (ready ? PROBE_INTERVAL_MS : FAILING_PROBE_INTERVAL_MS)) return entry.state;
+        askedAt = now;
+        // Each for itself: a region that needs half a minute for everything is slow, and answers.
+        const ask = async <T>(question: (bounded: AbortSignal) => Promise<T>) =>
+          await withDeadline(clock, SILENT_MS, 'asking MAAS who we are', signal, question);
+        const { version } = await ask((bounded) => entry.maas.version(bounded));
+        const { username } = await ask((bounded) => entry.maas.whoami(bounded));
         return { kind: 'ready', maasVersion: version, username };
       },
-      onError: (error) => ({ kind: 'failed', problem: toProblem(error) }),
+      onError: (error) => ({
+        kind: 'failed',
+        problem: toProblem(error instanceof DeadlineError ? silent(error.timeoutMs) : error),
+      }),
       delayMs: (state) => {
         const changed = entry.state.kind !== state.kind;
         entry.state = state;
@@ -182,8 +198,13 @@ export class Accounts implements AsyncDisposable {
           log.info({ account: id, state: state.kind, ...code }, 'cloud account state');
           onChange(id);
         }
-        return state.kind === 'ready' ? PROBE_INTERVAL_MS : FAILING_PROBE_INTERVAL_MS;
+        return LOOK_MS;
       },
     });
   }
 }
+
+const silent = (ms: number): PcgError =>
+  new PcgError('MAAS_UNREACHABLE', `MAAS has answered nothing for ${Math.round(ms / 1000)} s`, {
+    fix: 'It keeps the connections and does not answer: see whether the region hangs or is overloaded, or what is in front of it.',
+  });

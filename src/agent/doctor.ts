@@ -10,6 +10,7 @@ import { type Clock, DeadlineError, withDeadline } from '../base/clock.ts';
 import { describeError, PcgError, toProblem } from '../base/errors.ts';
 import type { AgentStatus, Check, CheckReport } from '../contract/api.ts';
 import { rightsReport } from '../maas/rights.ts';
+import { READ_ONLY_FIX } from '../store/sqlite.ts';
 import type { Accounts } from './accounts.ts';
 import { fitsGateway } from './inventory.ts';
 
@@ -90,7 +91,15 @@ async function nodeVersion(): Promise<Verdict> {
 }
 
 async function stateDirectory(path: string): Promise<Verdict> {
-  await access(path, constants.W_OK);
+  try {
+    await access(path, constants.W_OK);
+  } catch (cause) {
+    const readOnly = (cause as NodeJS.ErrnoException).code === 'EROFS';
+    throw new PcgError('STORAGE_FAILED', `${path} is not writable: ${(cause as Error).message}`, {
+      fix: readOnly ? READ_ONLY_FIX : undefined,
+      cause,
+    });
+  }
   const { bavail, bsize } = await statfs(path);
   const free = bavail * bsize;
   return {

@@ -260,6 +260,7 @@ export interface MaasClient {
     request: { subnetCidr?: string; ip?: string },
     signal: AbortSignal,
   ): Promise<{ kind: 'reserved'; ip: string } | { kind: 'taken' } | { kind: 'full' }>;
+  /** `absent`: not ours any more, or never. Throws when MAAS refuses while its list still shows it as ours. */
   releaseAddress(ip: string, signal: AbortSignal): Promise<'released' | 'absent'>;
   reservedAddresses(signal: AbortSignal): Promise<ReservedAddress[]>;
 

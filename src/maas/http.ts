@@ -13,6 +13,7 @@ import type { CallClass, Lanes } from './lanes.ts';
 import type { Redact } from './redact.ts';
 import { toReply } from './reply.ts';
 import type { Signer } from './sign.ts';
+import { Silence } from './silence.ts';
 import { transportFailure } from './transport.ts';
 
 export type Pairs = readonly (readonly [name: string, value: string])[];
@@ -53,6 +54,8 @@ export interface MaasHttp {
   authorization(): string;
   /** MAAS's clock minus ours, milliseconds, from the newest Date header. */
   readonly clockSkewMs: number | undefined;
+  /** For how long MAAS has said nothing although it was asked, milliseconds; 0 = it answers. */
+  readonly silentMs: number;
   [Symbol.asyncDispose](): Promise<void>;
 }
 
@@ -87,6 +90,9 @@ const MAX_ERROR_BYTES = 64 << 10;
 /** A larger difference between the clocks is worth signing with MAAS's; it refuses requests older than 300 s. */
 const SKEW_WORTH_LEARNING_MS = 60_000;
 
+/** What stands in front of a region answers for it. */
+const isAway = (status: number): boolean => status === 502 || status === 503 || status === 504;
+
 export interface HttpOptions {
   readonly apiUrl: string;
   readonly signer: Signer;
@@ -110,11 +116,13 @@ export function createMaasHttp(options: HttpOptions): MaasHttp {
   const timeouts = { ...TIMEOUT_MS, ...options.timeoutMs };
   let observedSkewMs: number | undefined;
   let appliedSkewMs = 0;
+  const silence = new Silence();
 
   async function attempt(call: MaasCall, signal: AbortSignal): Promise<Exchange> {
     const started = clock.monotonic();
     let bytes = 0;
     let status: number | undefined;
+    silence.asked(started);
     try {
       const exchange = await withDeadline(clock, timeouts[call.lane], call.what, signal, async (bounded) => {
         const response = await request(urlOf(options.apiUrl, call), {
@@ -129,6 +137,7 @@ export function createMaasHttp(options: HttpOptions): MaasHttp {
         });
         status = response.statusCode;
         learnClock(response.headers['date']);
+        if (!isAway(status)) silence.answered(clock.monotonic());
         const ok = status < 400;
         const limit = ok ? (call.tailBytes ?? MAX_BODY_BYTES[call.lane]) : MAX_ERROR_BYTES;
         const read =
@@ -138,7 +147,7 @@ export function createMaasHttp(options: HttpOptions): MaasHttp {
         bytes = read.bytes;
         return toReply(response, read, clock.monotonic() - started);
       });
-      lanes.felt(call.lane, exchange.elapsedMs, ![502, 503, 504].includes(exchange.status));
+      lanes.felt(call.lane, exchange.elapsedMs, !isAway(exchange.status));
       const failure = classifyReply(exchange, redact);
       return failure === undefined ? { kind: 'reply', reply: exchange } : { kind: 'failure', failure };
     } catch (cause) {
@@ -148,6 +157,7 @@ export function createMaasHttp(options: HttpOptions): MaasHttp {
         lanes.felt(call.lane, clock.monotonic() - started, !(cause instanceof DeadlineError));
       return { kind: 'failure', failure };
     } finally {
+      silence.over(status === undefined ? !signal.aborted : isAway(status));
       const facts = { what: call.what, status, bytes, elapsedMs: Math.round(clock.monotonic() - started) };
       options.onExchange?.(facts);
       log.debug({ call: facts.what, status, bytes, elapsedMs: facts.elapsedMs }, 'maas exchange');
@@ -192,6 +202,9 @@ export function createMaasHttp(options: HttpOptions): MaasHttp {
     authorization,
     get clockSkewMs() {
       return observedSkewMs;
+    },
+    get silentMs() {
+      return silence.lasts(clock.monotonic());
     },
     async [Symbol.asyncDispose]() {
       await ownAgent?.destroy();

@@ -209,8 +209,9 @@ export function createNetwork(caller: Caller, whoami: MaasClient['whoami']): Net
       };
       const answer = await caller.tryAsk(call, signal);
       if (answer.kind === 'ok') return 'released';
-      // 400 as text: not there, or not ours; 404 in case a version says so.
-      if (answer.failure.kind === 'refused' || answer.failure.kind === 'absent') return 'absent';
+      // 400 as text: not there, or not ours; 404 in case a version says so. Or another refusal, and it is still ours.
+      const gone = answer.failure.kind === 'refused' || answer.failure.kind === 'absent';
+      if (gone && !(await isOurs(ip, signal))) return 'absent';
       throw toError(answer.failure, call);
     },
     reservedAddresses: (signal) => ownAddresses(undefined, signal),

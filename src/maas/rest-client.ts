@@ -50,6 +50,8 @@ export interface MaasRestClient extends MaasClient {
   readonly keyWarnings: readonly string[];
   /** MAAS's clock minus ours, milliseconds; undefined before the first answer. */
   readonly clockSkewMs: number | undefined;
+  /** For how long MAAS has said nothing although it was asked, milliseconds; 0 = it answers. */
+  readonly silentMs: number;
   /** Request slots given up because the region is slow, 0 = none. */
   readonly pressure: number;
   readonly fabrics: Network['fabrics'];
@@ -118,6 +120,9 @@ export function createMaasClient(options: MaasClientOptions): MaasRestClient {
     signHeaders: () => ({ authorization: http.authorization() }),
     get clockSkewMs() {
       return http.clockSkewMs;
+    },
+    get silentMs() {
+      return http.silentMs;
     },
     get pressure() {
       return lanes.pressure;

@@ -16,7 +16,7 @@ const SUBNET = {
 /** A region with one subnet whose addresses can be reserved, as MAAS answers. */
 async function addressRegion(free: { start: string; end: string; num_addresses: number }[]) {
   const taken = new Map<string, 'us' | 'other'>();
-  const knobs = { loseReserve: 0, full: false, disabled: false };
+  const knobs = { loseReserve: 0, full: false, disabled: false, keeps: false };
   const region = await serveScript((seen, out) => {
     const op = seen.query.get('op');
     if (seen.path === 'subnets/') return json(out, [SUBNET]);
@@ -40,6 +40,7 @@ async function addressRegion(free: { start: string; end: string; num_addresses: 
       return json(out, { ip, alloc_type: 4, owner: { username: 'pcg' } });
     }
     if (op === 'release') {
+      if (knobs.keeps) return text(out, 400, 'The address is in use by a DNS record.');
       if (taken.get(ip) !== 'us')
         return text(out, 400, 'IP address does not exist, or does not belong to you');
       taken.delete(ip);
@@ -157,6 +158,18 @@ describe('reserving an address', () => {
     expect(await client.releaseAddress('10.0.0.51', never())).toBe('absent');
     expect(await client.releaseAddress('10.0.0.50', never())).toBe('absent');
     expect(await client.reservedAddresses(never())).toEqual([]);
+  });
+
+  it('a release that is refused for another reason is no success while the address is still ours', async () => {
+    await using region = await addressRegion([]);
+    region.taken.set('10.0.0.51', 'us');
+    region.knobs.keeps = true;
+    await using client = clientOf(region);
+    await expect(client.releaseAddress('10.0.0.51', never())).rejects.toMatchObject({
+      code: 'MAAS_BAD_REQUEST',
+    });
+    region.knobs.keeps = false;
+    expect(await client.releaseAddress('10.0.0.51', never())).toBe('released');
   });
 });
 
