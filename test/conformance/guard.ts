@@ -16,12 +16,12 @@ interface Orders {
   readonly username: string;
   readonly agentName: string;
   readonly skewMs: number;
+  /** How long MAAS may take to have everything back, milliseconds. */
+  readonly withinMs: number;
+  /** How long at least an allocation is looked for that may still be under way, milliseconds. */
+  readonly lookMs: number;
 }
 
-/** Half an hour for a machine that has just begun to install itself. */
-const WITHIN_MS = 30 * 60_000;
-/** MAAS carries out an allocate up to this long after the connection that asked for it is gone. */
-const LOOK_MS = 100_000;
 const POLL_MS = 5_000;
 
 /** Resolves when the guard watches; call the result when nothing is left to give back. */
@@ -52,14 +52,14 @@ export async function startGuard(orders: Orders): Promise<() => Promise<void>> {
 
 async function watch(): Promise<void> {
   const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
-  const { maasUrl, apiKey, username, agentName, skewMs } = JSON.parse(
+  const { maasUrl, apiKey, username, agentName, skewMs, withinMs, lookMs } = JSON.parse(
     (await lines.next()).value ?? '{}',
   ) as Orders;
   process.stdout.write('watching\n');
   if ((await lines.next()).value === 'done') return;
   process.stderr.write(`the run ended early: whatever it allocated as ${agentName} is given back\n`);
   const call = maasCaller(maasUrl, apiKey, () => Date.now() + skewMs);
-  const options = { clock: systemClock, pollMs: POLL_MS, withinMs: WITHIN_MS, lookMs: LOOK_MS };
+  const options = { clock: systemClock, pollMs: Math.min(POLL_MS, lookMs / 10), withinMs, lookMs };
   const ids = await giveBack({ call, username }, agentName, options);
   process.stderr.write(`given back: ${ids.join(', ') || 'nothing was held'}\n`);
 }

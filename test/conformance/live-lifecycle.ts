@@ -18,6 +18,11 @@ export interface LifecycleOptions {
   readonly pollMs: number;
   /** System id or hostname; default: the smallest Ready machine that has an image. */
   readonly machine?: string | undefined;
+  /**
+   * How long, milliseconds, an allocation is looked for that may still be under way. Without it the run ends at once, and
+   * the guard looks for `LATE_MS`.
+   */
+  readonly lateMs?: number | undefined;
 }
 
 type Step =
@@ -129,6 +134,9 @@ async function statusOf({ call }: LiveSite, id: string): Promise<string | undefi
   }
 }
 
+/** MAAS carries out an allocate up to this long after the connection that asked for it is gone, milliseconds. */
+const LATE_MS = 100_000;
+
 /** Where a deployment ends that went wrong: waiting longer is in vain. */
 const DEAD_ENDS = new Set([
   'Failed deployment',
@@ -171,6 +179,8 @@ export async function driveLifecycle(site: LiveSite, options: LifecycleOptions):
     username: door.username,
     agentName,
     skewMs: door.skewMs,
+    withinMs: 2 * patienceMs, // it may find a machine that has just begun to install itself
+    lookMs: Math.min(options.lateMs ?? LATE_MS, 2 * patienceMs),
   });
   const failures: unknown[] = [];
   let known: string | undefined;
@@ -190,8 +200,9 @@ export async function driveLifecycle(site: LiveSite, options: LifecycleOptions):
     failures.push(error);
   }
   try {
-    await giveBack(door, agentName, { clock, pollMs, withinMs: patienceMs, lookMs: 0, known });
-    if (!unanswered) await done();
+    const lookMs = unanswered ? (options.lateMs ?? 0) : 0;
+    await giveBack(door, agentName, { clock, pollMs, withinMs: patienceMs, lookMs, known });
+    if (!unanswered || options.lateMs !== undefined) await done();
   } catch (error) {
     failures.push(error); // the guard goes on when this process ends
   }

@@ -29,7 +29,7 @@ describe.each(FILES)('recordings %s', (file) => {
       differing.map((finding) => line(finding.name, aspectsOf(finding))).sort(),
       JSON.stringify(differing, null, 1).slice(0, 4000),
     ).toEqual(expected.map((deviation) => line(deviation.name, deviation.aspects)).sort());
-  }, 120_000);
+  });
 });
 
 describe('the comparison', () => {

@@ -55,7 +55,7 @@ const MAAS_FAULTS = {
   'wrong-machine': ['allocate', 'MAAS returns a machine that does not fit'],
   'compose-vm': [
     'allocate',
-    'a virtual machine is composed when nothing fits, as by older MAAS also for a named machine',
+    'a virtual machine is composed when nothing fits, as by older MAAS also for a named machine; value 1: also for a client that asks for none, whatever fits',
   ],
   'double-allocation': ['allocate', 'MAAS returns a machine that somebody else already holds'],
 } as const;
@@ -172,10 +172,14 @@ export class Faults {
     this.#rules.push({ rule, random: seededRandom(this.#seed, `fault ${rule.text} ${twins}`) });
   }
 
-  /** Whether a fault of this name strikes `subject` (compared with the filter) now; consumes a count. */
-  strikes(name: FaultName, subject: string): Strike | undefined {
+  /** Whether a fault of this name strikes `subject` (compared with the filter) now; consumes a count. `applies`: only such rules. */
+  strikes(
+    name: FaultName,
+    subject: string,
+    applies: (rule: FaultRule) => boolean = () => true,
+  ): Strike | undefined {
     for (const { rule, random } of this.#rules) {
-      if (rule.name !== name || rule.left <= 0) continue;
+      if (rule.name !== name || rule.left <= 0 || !applies(rule)) continue;
       if (rule.filter !== '' && !subject.toLowerCase().includes(rule.filter)) continue;
       if (rule.when.kind === 'chance' && random.next() >= rule.when.p) continue;
       rule.left -= 1;

@@ -22,6 +22,8 @@ export interface LedgerEntry {
   /** Machine actions. */
   readonly systemId?: string;
   readonly hostname?: string;
+  /** `deploy`: what its owner had noted on the machine by then. */
+  readonly annotations?: Readonly<Record<string, string>>;
   /** Address actions. */
   readonly ip?: string;
 }

@@ -411,6 +411,16 @@ describe('named faults of allocation', () => {
     expect(site.simulator.ledger.sharedAgentNames()).toMatchObject([{ subject: 'gw.c1.cp-0' }]);
   });
 
+  it('compose-vm=1: a virtual machine comes although none was asked for and a machine fits', async () => {
+    await using site = await startSite({ faults: ['compose-vm=1:1'] });
+    const ask = () => site.call('POST', 'machines/?op=allocate', { not_pod_type: 'lxd' });
+    const composed = (await ask()).json;
+    expect(composed).toMatchObject({ status_name: 'Allocated', power_type: 'lxd' });
+    const next = (await ask()).json;
+    expect(next.status_name).toBe('Allocated');
+    expect(next.power_type).not.toBe('lxd');
+  });
+
   it('double-allocation is seen by the ledger', async () => {
     await using site = await startSite({ faults: ['double-allocation:1@second'] });
     const first = await site.allocate({ agent_name: 'first' });

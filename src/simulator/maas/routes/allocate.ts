@@ -55,9 +55,19 @@ function choose(call: Call, constraints: Constraints, form: Form): Machine {
   const twice = held.length > 0 ? site.faults.strikes('double-allocation', subject) : undefined;
   if (twice) return twice.random.pick(held);
   const [best] = fitting;
-  if (best) return best;
-  if (!form.has('not_pod_type') && site.faults.strikes('compose-vm', subject)) return composeVm(call, form);
-  return noMatch(constraints, form);
+  const composed = composes(call, form, subject, best !== undefined);
+  return composed ? composeVm(call, form) : (best ?? noMatch(constraints, form));
+}
+
+/** A VM host that heeds what the client asked for is no help while a machine fits, nor to a client that wants none. */
+function composes({ site }: Call, form: Form, subject: string, fits: boolean): boolean {
+  return (
+    site.faults.strikes(
+      'compose-vm',
+      subject,
+      (rule) => rule.value === 1 || (!fits && !form.has('not_pod_type')),
+    ) !== undefined
+  );
 }
 
 /** MAAS looks at size and zone only: name and pool of the request are ignored. */

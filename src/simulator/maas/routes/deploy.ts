@@ -83,6 +83,7 @@ export async function start(call: Call, machine: Machine, comment: string | unde
     agentName,
     systemId,
     hostname,
+    annotations: Object.fromEntries(machine.ownerData),
   });
   const reply = rawJson(site.cache.text(machine));
   await site.wait(site.latency.deployMs ?? 0);
