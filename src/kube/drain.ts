@@ -247,13 +247,11 @@ function judgeAnswer(status: number, body: unknown, what: string): Removal {
   // This pod is gone and another has its name, or it changed under the eviction: the next pass sees which.
   if (status === 409) return 'leaving';
   if (status === 403 && because('NamespaceTerminating')) return 'leaving';
-  if (status === 429) {
-    const budget = said.causes.find((cause) => cause.reason === 'DisruptionBudget');
-    // The cause names the budget, the message does not.
-    return budget
-      ? { reason: 'disruption-budget', message: budget.message === '' ? said.message : budget.message }
-      : { reason: 'throttled', message: said.message };
-  }
+  const budget = said.causes.find((cause) => cause.reason === 'DisruptionBudget');
+  // 403 for a budget whose own status is broken. The cause names the budget, the message of 429 does not.
+  if ((status === 429 || status === 403) && budget)
+    return { reason: 'disruption-budget', message: budget.message === '' ? said.message : budget.message };
+  if (status === 429) return { reason: 'throttled', message: said.message };
   // More than one budget for a pod: a bare Status 500. Failures of the server or its webhooks carry causes.
   if (
     status === 500 &&

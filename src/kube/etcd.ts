@@ -8,6 +8,8 @@ import { type Clock, withDeadline } from '../base/clock.ts';
 import { PcgError } from '../base/errors.ts';
 import { createDispatcher, send, type TlsIdentity } from './dispatcher.ts';
 import { asRecord, asText, networkError } from './errors.ts';
+import { alarmFix, describeAlarms, type EtcdAlarm } from './etcd-alarms.ts';
+import { firstAnswer } from './first-answer.ts';
 import { judgeRemoval, type MemberView, nextLeader } from './quorum.ts';
 import { readLines } from './watch.ts';
 
@@ -15,8 +17,12 @@ import { readLines } from './watch.ts';
 const CALL_TIMEOUT_MS = 10_000;
 /** A probe of one member: slower than this is not healthy. */
 const PROBE_TIMEOUT_MS = 5_000;
+/** A member that has said nothing to a read for this long is not waited for alone. */
+const PATIENCE_MS = 1_000;
 /** No piece of a snapshot for this long means a dead connection. */
 const SNAPSHOT_IDLE_MS = 60_000;
+/** To each member in parallel: a snapshot keeps one for minutes. */
+const CONNECTIONS = 4;
 /** gRPC status codes as the gateway passes them on. */
 const NOT_FOUND = 5;
 const FAILED_PRECONDITION = 9;
@@ -39,20 +45,15 @@ export interface EtcdMemberHealth extends EtcdMember, MemberView {
   readonly dbSizeBytes: number | undefined;
 }
 
-export interface EtcdAlarm {
-  readonly memberId: string;
-  /** `NOSPACE` or `CORRUPT` */
-  readonly alarm: string;
-}
-
 export interface EtcdClient extends AsyncDisposable {
   members(signal: AbortSignal): Promise<EtcdMember[]>;
   /** Members with a probe of each, in parallel. */
   health(signal: AbortSignal): Promise<EtcdMemberHealth[]>;
+  /** Those that are raised. Asked of the members that answer; without a majority there is no answer. */
   alarms(signal: AbortSignal): Promise<EtcdAlarm[]>;
   /**
    * Removes a member when quorum allows it, moving leadership away first. `absent`: it was not there.
-   * Throws ETCD_QUORUM_AT_RISK with details.reason otherwise.
+   * Throws ETCD_QUORUM_AT_RISK with details.reason otherwise: of quorum.ts, or `alarm` while one is raised.
    */
   remove(id: string, signal: AbortSignal): Promise<'removed' | 'absent'>;
   /** Adds a learner; answers its id. */
@@ -65,32 +66,39 @@ export interface EtcdClient extends AsyncDisposable {
   snapshot(signal: AbortSignal): AsyncIterable<Uint8Array>;
 }
 
+/** Connections to the members of one etcd, for clients that come and go. `identity`: a client certificate of its CA. */
+export function connectEtcd(identity: TlsIdentity): Dispatcher {
+  return createDispatcher(identity, CONNECTIONS);
+}
+
 /**
- * `endpoints`: client URLs of known members (`https://10.20.0.11:2379`). `identity`: a client certificate of the
- * etcd CA. Members found later are dialled at the client URLs that they announce.
+ * `endpoints`: client URLs of known members (`https://10.20.0.11:2379`). Members found later are dialled at the client
+ * URLs that they announce. `through`: connections that outlive the client, or an identity for connections of its own.
  */
 export function createEtcdClient(
   endpoints: readonly string[],
-  identity: TlsIdentity,
+  through: TlsIdentity | Dispatcher,
   options: { readonly clock: Clock },
 ): EtcdClient {
-  return new GatewayEtcdClient(endpoints, identity, options.clock);
+  return new GatewayEtcdClient(endpoints, through, options.clock);
 }
 
 class GatewayEtcdClient implements EtcdClient {
   readonly #endpoints: readonly string[];
   readonly #clock: Clock;
   readonly #dispatcher: Dispatcher;
+  /** Closed with the client. */
+  readonly #own: Dispatcher | undefined;
 
-  constructor(endpoints: readonly string[], identity: TlsIdentity, clock: Clock) {
+  constructor(endpoints: readonly string[], through: TlsIdentity | Dispatcher, clock: Clock) {
     this.#endpoints = endpoints;
     this.#clock = clock;
-    this.#dispatcher = createDispatcher(identity, 4);
+    if ('caPem' in through) this.#dispatcher = this.#own = connectEtcd(through);
+    else this.#dispatcher = through;
   }
 
   async members(signal: AbortSignal): Promise<EtcdMember[]> {
-    const answer = await this.#anyCall('/v3/cluster/member/list', {}, signal);
-    return readMembers(answer);
+    return readMembers(await this.#read('/v3/cluster/member/list', {}, signal));
   }
 
   async health(signal: AbortSignal): Promise<EtcdMemberHealth[]> {
@@ -131,11 +139,16 @@ class GatewayEtcdClient implements EtcdClient {
   }
 
   async alarms(signal: AbortSignal): Promise<EtcdAlarm[]> {
-    const answer = await this.#anyCall('/v3/maintenance/alarm', { action: 'GET' }, signal);
-    const alarms = Array.isArray(answer['alarms']) ? answer['alarms'] : [];
-    return alarms.map(asRecord).map((alarm) => ({
-      memberId: asText(alarm['memberID'], '0'),
-      alarm: asText(alarm['alarm'], 'NONE'),
+    const answer = await this.#read('/v3/maintenance/alarm', { action: 'GET' }, signal);
+    const raised = (Array.isArray(answer['alarms']) ? answer['alarms'] : [])
+      .map(asRecord)
+      .map((entry) => ({ memberId: asId(entry['memberID']), alarm: asText(entry['alarm'], 'NONE') }))
+      .filter(({ alarm }) => alarm !== 'NONE');
+    if (raised.length === 0) return [];
+    const members = await this.members(signal);
+    return raised.map((entry) => ({
+      ...entry,
+      member: members.find(({ id }) => id === entry.memberId)?.name ?? '',
     }));
   }
 
@@ -143,6 +156,15 @@ class GatewayEtcdClient implements EtcdClient {
     const members = await this.health(signal);
     const verdict = judgeRemoval(members, id);
     if (verdict.kind === 'absent') return 'absent';
+    // Without a voter that passed its probe there is no majority, which alone forbids the change.
+    const serves = members.some(({ learner, version }) => !learner && version !== undefined);
+    const alarms = serves ? await this.alarms(signal) : [];
+    const trouble = describeAlarms(alarms);
+    if (trouble !== undefined)
+      throw new PcgError('ETCD_QUORUM_AT_RISK', `etcd member ${id} must stay: ${trouble}`, {
+        details: { reason: 'alarm', alarms },
+        fix: alarmFix(alarms),
+      });
     if (verdict.kind === 'refused')
       throw new PcgError('ETCD_QUORUM_AT_RISK', `etcd member ${id} must stay: ${verdict.reason}`, {
         details: {
@@ -250,6 +272,18 @@ class GatewayEtcdClient implements EtcdClient {
     }
   }
 
+  /** A read, of which more than one can do no harm. */
+  async #read(path: string, body: unknown, signal: AbortSignal): Promise<Record<string, unknown>> {
+    const ask = (url: string, limited: AbortSignal) => this.#call(url, path, body, limited, CALL_TIMEOUT_MS);
+    if (this.#endpoints.length === 0) throw unreachable('no member of etcd is known', undefined);
+    return await firstAnswer(this.#endpoints, ask, {
+      patienceMs: PATIENCE_MS,
+      isFinal: (error) => grpcCode(error) !== undefined,
+      clock: this.#clock,
+      signal,
+    });
+  }
+
   async #anyCall(path: string, body: unknown, signal: AbortSignal): Promise<Record<string, unknown>> {
     return await this.#firstAnswer(this.#endpoints, path, body, signal);
   }
@@ -296,14 +330,14 @@ class GatewayEtcdClient implements EtcdClient {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#dispatcher.destroy();
+    await this.#own?.destroy();
   }
 }
 
 function readMembers(answer: Record<string, unknown>): EtcdMember[] {
   const members = Array.isArray(answer['members']) ? answer['members'] : [];
   return members.map(asRecord).map((member) => ({
-    id: asText(member['ID'], '0'),
+    id: asId(member['ID']),
     name: typeof member['name'] === 'string' ? member['name'] : '',
     peerUrls: texts(member['peerURLs']),
     clientUrls: texts(member['clientURLs']),
@@ -330,6 +364,11 @@ function grpcCode(error: unknown): number | undefined {
 
 function unreachable(message: string, cause: unknown): PcgError {
   return new PcgError('KUBE_UNREACHABLE', message, { cause });
+}
+
+/** uint64 as decimal text, the only form in which the gateway writes one; 0 is nobody's. */
+function asId(value: unknown): string {
+  return /^\d{1,20}$/.exec(asText(value))?.[0] ?? '0';
 }
 
 function texts(value: unknown): string[] {

@@ -102,7 +102,7 @@ export async function cordonNode(
   on: boolean,
   signal: AbortSignal,
 ): Promise<void> {
-  await client.patch(nodePath(nodeName), { spec: { unschedulable: on ? true : null } }, 'merge', signal);
+  await client.patch(nodePath(nodeName), { spec: { unschedulable: on } }, 'merge', signal);
 }
 
 /** Only after its machine is gone: a living kubelet would register again. */

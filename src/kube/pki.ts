@@ -48,7 +48,7 @@ const SERIAL_BYTES = 16;
 /** All keys of a new cluster. `nowMs`: wall clock. About 0.3 s of CPU with RSA-2048. */
 export async function createClusterPki(options: {
   readonly nowMs: number;
-  readonly keyAlgorithm?: KeyAlgorithm;
+  readonly keyAlgorithm?: KeyAlgorithm | undefined;
   readonly validityMs?: number;
 }): Promise<ClusterPki> {
   const algorithm = options.keyAlgorithm ?? 'rsa-2048';

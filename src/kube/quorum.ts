@@ -48,18 +48,6 @@ export function judgeRemoval(members: readonly MemberView[], id: string): Quorum
     : { kind: 'refused', reason: 'quorum-at-risk' };
 }
 
-/** May another member join? It counts as dead until it has caught up, except beside a single member. */
-export function judgeAddition(members: readonly MemberView[]): QuorumVerdict {
-  const voters = members.filter((candidate) => !candidate.learner);
-  const healthy = voters.filter((candidate) => candidate.healthy).length;
-  if (healthy < majority(voters.length)) return { kind: 'refused', reason: 'quorum-lost' };
-  if (members.some((candidate) => candidate.learner)) return { kind: 'refused', reason: 'learner-present' };
-  if (voters.length <= 1) return { kind: 'allowed' };
-  return healthy >= majority(voters.length + 1)
-    ? { kind: 'allowed' }
-    : { kind: 'refused', reason: 'quorum-at-risk' };
-}
-
 /** Members behind which no machine stands any more: by name, or by peer address when they never started. */
 export function membersWithoutMachine(
   members: readonly MemberView[],
@@ -84,7 +72,7 @@ export function nextLeader(members: readonly MemberView[], leavingId: string): M
 
 function hostOf(url: string): string {
   try {
-    return new URL(url).hostname;
+    return new URL(url).hostname.replace(/^\[|\]$/g, ''); // IPv6 stands in brackets there only
   } catch {
     return '';
   }

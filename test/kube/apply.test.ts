@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
+import type { Clock } from '../../src/base/clock.ts';
 import type { PcgError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { applyObjects, inApplyOrder, unreadyObjects } from '../../src/kube/apply.ts';
-import type { KubeObject } from '../../src/kube/client.ts';
+import type { KubeClient, KubeObject } from '../../src/kube/client.ts';
 import { createKubeClient } from '../../src/kube/http.ts';
 import { judgeReadiness } from '../../src/kube/readiness.ts';
 import { ManualClock } from '../support/manual-clock.ts';
@@ -110,6 +111,48 @@ describe('applying patiently', () => {
     expect(outcome).toMatchObject({ code: 'KUBE_UNREACHABLE' });
     expect(elapsedMs).toBeGreaterThan(299_000);
     expect(elapsedMs).toBeLessThan(330_000);
+  });
+});
+
+describe('a definition and its objects', () => {
+  const crd = object('CustomResourceDefinition', 'apiextensions.k8s.io/v1', 'widgets.example.io');
+  /** An API server that establishes the definition at the look of this number. */
+  async function applyWith(established: number) {
+    const calls: string[] = [];
+    let now = 0;
+    const clock = { monotonic: () => now, sleep: async (ms: number) => void (now += ms) } as unknown as Clock;
+    let looks = 0;
+    const client = {
+      async apply(applied: KubeObject) {
+        calls.push(`apply ${applied.kind}`);
+        return applied;
+      },
+      async get() {
+        looks += 1;
+        calls.push('look');
+        const status = looks >= established ? 'True' : 'False';
+        return { ...crd, status: { conditions: [{ type: 'Established', status }] } };
+      },
+    } as unknown as KubeClient;
+    const objects = [object('Widget', 'example.io/v1'), crd];
+    const applying = applyObjects(client, objects, { clock, fieldManager: 'pcg' }, signal);
+    return { calls, applying, elapsedMs: () => now };
+  }
+
+  it('comes first, and they wait until it is established', async () => {
+    const { calls, applying } = await applyWith(3);
+    await applying;
+    expect(calls).toEqual(['apply CustomResourceDefinition', 'look', 'look', 'look', 'apply Widget']);
+  });
+
+  it('is an error by name when it never is', async () => {
+    const { calls, applying, elapsedMs } = await applyWith(Number.POSITIVE_INFINITY);
+    await expect(applying).rejects.toMatchObject({
+      code: 'ADDON_NOT_READY',
+      message: expect.stringContaining('widgets.example.io'),
+    });
+    expect(elapsedMs()).toBeGreaterThanOrEqual(60_000);
+    expect(calls).not.toContain('apply Widget');
   });
 });
 

@@ -16,6 +16,7 @@ const pod = (metadata: object = managed, volumes: object[] = []): KubeObject => 
 /** An API server with these pods and volumes that gives every eviction the same answer. */
 function server(pods: KubeObject[], answer: { status: number; body?: object }, volumes: KubeObject[] = []) {
   const asked: string[] = [];
+  const bodies: unknown[] = [];
   const client = {
     async list(path: string) {
       const items = path.startsWith('/api/v1/pods')
@@ -26,12 +27,13 @@ function server(pods: KubeObject[], answer: { status: number; body?: object }, v
       return { items, resourceVersion: '1' };
     },
     get: async () => undefined,
-    async request({ method, path }: { method: string; path: string }) {
+    async request({ method, path, body }: { method: string; path: string; body: unknown }) {
       asked.push(`${method} ${path}`);
+      bodies.push(body);
       return { status: answer.status, body: answer.body ?? {}, headers: {} };
     },
   } as unknown as KubeClient;
-  return { client, asked };
+  return { client, asked, bodies };
 }
 
 const calm = { unreachable: false, force: false, nowMs: 0 };
@@ -53,6 +55,11 @@ describe('an eviction that is answered with', () => {
       cause('DisruptionBudget', 'budget web allows none'),
       { blocked: [{ ...name, reason: 'disruption-budget', message: 'budget web allows none' }] },
     ],
+    [
+      403,
+      cause('DisruptionBudget', 'budget web does not allow evicting pods currently: allowed is negative'),
+      { blocked: [{ ...name, reason: 'disruption-budget', message: expect.stringContaining('negative') }] },
+    ],
     [429, { kind: 'Status', message: 'too many requests' }, { blocked: [{ ...name, reason: 'throttled' }] }],
     [
       500,
@@ -72,6 +79,27 @@ describe('an eviction that is answered with', () => {
     await expect(drainPass(client, 'n1', calm, signal)).rejects.toMatchObject({
       code: expect.stringMatching(/^KUBE_/),
     });
+  });
+});
+
+describe('what a drain asks for', () => {
+  const uid = { preconditions: { uid: 'u1' } };
+  it.each([
+    ['an eviction', calm, { kind: 'Eviction', deleteOptions: uid }],
+    [
+      'a deletion by force',
+      { ...calm, force: true },
+      { kind: 'DeleteOptions', gracePeriodSeconds: 30, ...uid },
+    ],
+    [
+      'an eviction from a node that is silent',
+      { ...calm, unreachable: true },
+      { kind: 'Eviction', deleteOptions: { gracePeriodSeconds: 1, ...uid } },
+    ],
+  ])('is %s of the very pod that was judged, not of a later one of its name', async (_what, how, body) => {
+    const { client, bodies } = server([pod()], { status: 201 });
+    await drainPass(client, 'n1', how, signal);
+    expect(bodies).toEqual([expect.objectContaining(body)]);
   });
 });
 

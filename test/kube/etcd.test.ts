@@ -1,8 +1,16 @@
 import { createHash } from 'node:crypto';
-import { expect, it } from 'vitest';
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
+import { expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { PcgError } from '../../src/base/errors.ts';
-import { createEtcdClient, type EtcdClient, type EtcdMemberHealth } from '../../src/kube/etcd.ts';
+import { send, type TlsIdentity } from '../../src/kube/dispatcher.ts';
+import {
+  connectEtcd,
+  createEtcdClient,
+  type EtcdClient,
+  type EtcdMemberHealth,
+} from '../../src/kube/etcd.ts';
 import { membersWithoutMachine } from '../../src/kube/quorum.ts';
 import { createEtcdNodes, type EtcdNode } from '../support/etcd.ts';
 import { describeWith } from '../support/needs.ts';
@@ -17,7 +25,7 @@ async function until(
   wanted: (members: EtcdMemberHealth[]) => boolean,
 ): Promise<EtcdMemberHealth[]> {
   let last: unknown;
-  for (let attempt = 0; attempt < 100; attempt += 1) {
+  for (let attempt = 0; attempt < 600; attempt += 1) {
     try {
       const members = await client.health(signal);
       if (wanted(members)) return members;
@@ -30,6 +38,26 @@ async function until(
   return expect.fail(`etcd did not get there: ${JSON.stringify(last)}`);
 }
 
+const encode = (text: string) => Buffer.from(text, 'utf8').toString('base64');
+
+/** Calls of a person with etcdctl, which the client itself never makes. */
+function rawCalls(identity: TlsIdentity, node: EtcdNode) {
+  const dispatcher = connectEtcd(identity);
+  onTestFinished(() => dispatcher.destroy());
+  return async (path: string, body: unknown): Promise<{ status: number }> => {
+    const response = await send(dispatcher, {
+      origin: node.clientUrl,
+      path,
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(body),
+      signal,
+    });
+    await response.body.dump();
+    return { status: response.statusCode };
+  };
+}
+
 /** etcd takes no membership change within 5 s of a new connection between members: callers try again. */
 async function patiently<T>(change: () => Promise<T>): Promise<T> {
   for (let attempt = 0; ; attempt += 1) {
@@ -38,7 +66,7 @@ async function patiently<T>(change: () => Promise<T>): Promise<T> {
     } catch (error) {
       if (
         !(error instanceof PcgError && error.retryable && error.details?.['grpcCode'] === 14) ||
-        attempt > 80
+        attempt > 600
       )
         throw error;
     }
@@ -88,6 +116,24 @@ describeWith(['etcd'], 'three real etcd members over mTLS', () => {
     );
     expect(await client.alarms(signal)).toEqual([]);
     expect(proxy.asked.length).toBeGreaterThan(0);
+  });
+
+  it('are asked again and again by clients that come and go, on the same few connections', async () => {
+    await using stack = new AsyncDisposableStack();
+    const cluster = stack.use(await createEtcdNodes());
+    const nodes = await threeNodes(cluster);
+    const proxy = stack.use(await startConnectProxy((target) => Number(target.split(':')[1])));
+    const connections = connectEtcd({ ...cluster.identity, proxyUrl: proxy.url });
+    stack.defer(() => connections.destroy());
+    const endpoints = nodes.map((node) => node.clientUrl);
+    const client = stack.use(createEtcdClient(endpoints, cluster.identity, options));
+    await until(client, allHealthy(3));
+    for (let look = 0; look < 10; look += 1) {
+      await using brief = createEtcdClient(endpoints, connections, options);
+      expect(await brief.health(signal)).toHaveLength(3);
+    }
+    // At most four to each member; without any that are kept it would be three at each look.
+    expect(proxy.asked.length).toBeLessThanOrEqual(12);
   });
 
   it('move leadership, also when asked for who leads already', async () => {
@@ -193,7 +239,7 @@ describeWith(['etcd'], 'three real etcd members over mTLS', () => {
     second.start('existing', [first]);
     await until(client, (members) => members.some((member) => member.id === id && member.healthy));
     for (let attempt = 0; (await client.promote(id, signal)) === 'behind'; attempt += 1) {
-      if (attempt > 50) expect.fail('the learner never caught up');
+      if (attempt > 600) expect.fail('the learner never caught up');
       await systemClock.sleep(100);
     }
     expect(await client.promote(id, signal)).toBe('promoted');
@@ -216,6 +262,76 @@ describeWith(['etcd'], 'three real etcd members over mTLS', () => {
     const database = whole.subarray(0, whole.length - 32);
     expect(whole.length % 512).toBe(32);
     expect(createHash('sha256').update(database).digest('hex')).toBe(whole.subarray(-32).toString('hex'));
+  });
+
+  it('that are full take no membership change until the alarm is disarmed by hand', async () => {
+    await using cluster = await createEtcdNodes();
+    const only = await cluster.node('cp-1');
+    only.start('new', [], ['--quota-backend-bytes', String(1024 * 1024)]);
+    await using client = createEtcdClient([only.clientUrl], cluster.identity, options);
+    const [member] = await until(client, allHealthy(1));
+    const id = member?.id ?? expect.fail('no member');
+    expect(await client.alarms(signal)).toEqual([]);
+    const call = rawCalls(cluster.identity, only);
+    const value = Buffer.alloc(128 * 1024, 'x').toString('base64');
+    const statuses: number[] = [];
+    for (let key = 0; key < 20; key += 1)
+      statuses.push((await call('/v3/kv/put', { key: encode(`k${key}`), value })).status);
+    expect(statuses.at(-1)).not.toBe(200);
+    expect(await client.alarms(signal)).toEqual([{ memberId: id, member: 'cp-1', alarm: 'NOSPACE' }]);
+    const refused = await refusal(client.remove(id, signal));
+    expect([refused.code, refused.details?.['reason']]).toEqual(['ETCD_QUORUM_AT_RISK', 'alarm']);
+    expect(refused.message).toContain('etcd alarm NOSPACE on cp-1');
+    expect(refused.fix).toContain('--quota-backend-bytes');
+    const disarmed = await call('/v3/maintenance/alarm', {
+      action: 'DEACTIVATE',
+      memberID: id,
+      alarm: 'NOSPACE',
+    });
+    expect(disarmed.status).toBe(200);
+    expect(await client.alarms(signal)).toEqual([]);
+    expect((await refusal(client.remove(id, signal))).details?.['reason']).toBe('last-member');
+  });
+
+  it('whose data differ are known by their alarm, which stays', async () => {
+    await using cluster = await createEtcdNodes();
+    const nodes = await threeNodes(cluster);
+    await using client = createEtcdClient(
+      nodes.map((node) => node.clientUrl),
+      cluster.identity,
+      options,
+    );
+    const id = idOf(await until(client, allHealthy(3)), 'cp-2');
+    const call = rawCalls(cluster.identity, nodes[0]);
+    await call('/v3/maintenance/alarm', { action: 'ACTIVATE', memberID: id, alarm: 'CORRUPT' });
+    const raised = [{ memberId: id, member: 'cp-2', alarm: 'CORRUPT' }];
+    expect(await client.alarms(signal)).toEqual(raised);
+    const refused = await refusal(client.remove(id, signal));
+    expect(refused.code).toBe('ETCD_QUORUM_AT_RISK');
+    expect(refused.details?.['reason']).toBe('alarm');
+    expect(await client.members(signal)).toHaveLength(3);
+    expect(await client.alarms(signal)).toEqual(raised);
+  });
+
+  it('are read past a machine that swallows what is sent to it, without waiting for it', async () => {
+    await using stack = new AsyncDisposableStack();
+    const cluster = stack.use(await createEtcdNodes());
+    const only = await cluster.node('cp-1');
+    only.start('new', []);
+    const order: string[] = [];
+    const hole = createServer((socket) => {
+      order.push('dialled');
+      socket.on('error', () => {}).once('close', () => order.push('given up'));
+    }).listen(0, '127.0.0.1');
+    await once(hole, 'listening');
+    stack.defer(() => void hole.close());
+    const url = `https://127.0.0.1:${(hole.address() as AddressInfo).port}`;
+    await until(stack.use(createEtcdClient([only.clientUrl], cluster.identity, options)), allHealthy(1));
+    const client = stack.use(createEtcdClient([url, only.clientUrl], cluster.identity, options));
+    expect(await client.alarms(signal)).toEqual([]);
+    order.push('alarms');
+    expect(await client.members(signal)).toHaveLength(1);
+    expect(order.slice(0, 2)).toEqual(['dialled', 'alarms']);
   });
 
   it('refuse a stranger without a certificate of their CA', async () => {

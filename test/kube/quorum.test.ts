@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { judgeAddition, judgeRemoval, majority, type MemberView, nextLeader } from '../../src/kube/quorum.ts';
+import { belongsTo, judgeRemoval, majority, type MemberView, nextLeader } from '../../src/kube/quorum.ts';
 
 /** `+` healthy voter, `-` dead voter, `l` learner; ids are positions. */
 function members(picture: string): MemberView[] {
@@ -48,23 +48,20 @@ describe('removing an etcd member', () => {
   });
 });
 
-describe('adding an etcd member', () => {
-  it.each([
-    ['+', 'allowed'],
-    ['++', 'allowed'],
-    ['+++', 'allowed'],
-    ['++-', 'quorum-at-risk'],
-    ['++++-', 'allowed'],
-    ['+++--', 'quorum-at-risk'],
-    ['+--', 'quorum-lost'],
-    ['++l', 'learner-present'],
-  ])('%s: %s', (picture, wanted) => {
-    const verdict = judgeAddition(members(picture));
-    expect(verdict.kind === 'refused' ? verdict.reason : verdict.kind).toBe(wanted);
-  });
-
-  it('lets only a healthy voter take over leadership', () => {
+describe('leadership', () => {
+  it('goes to a healthy voter only', () => {
     expect(nextLeader(members('+-l+'), '0')?.id).toBe('3');
     expect(nextLeader(members('+-l'), '0')).toBeUndefined();
+  });
+});
+
+describe('whose a member is that never started', () => {
+  it.each([
+    ['https://10.0.0.7:2380', '10.0.0.7'],
+    ['https://[fd00::7]:2380', 'fd00::7'],
+  ])('%s is of the machine with %s', (peerUrl, address) => {
+    const member = { name: '', peerUrls: [peerUrl] };
+    expect(belongsTo(member, { name: 'cp-1', addresses: [address] })).toBe(true);
+    expect(belongsTo(member, { name: 'cp-1', addresses: ['10.0.0.70', 'fd00::70'] })).toBe(false);
   });
 });

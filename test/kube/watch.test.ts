@@ -1,10 +1,11 @@
 import type { ServerResponse } from 'node:http';
-import { describe, expect, it, vi } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { PcgError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
 import type { WatchEvent } from '../../src/kube/client.ts';
 import { createKubeClient } from '../../src/kube/http.ts';
 import { IDLE_LIMIT_MS, readLines } from '../../src/kube/watch.ts';
+import { eventually } from '../support/eventually.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { sendJson, startTlsServer, type TlsServer } from '../support/tls-server.ts';
 
@@ -126,7 +127,7 @@ describe('a watch', () => {
     const clock = new ManualClock();
     await using client = createKubeClient(server.target, { clock, log: silentLog });
     for await (const event of client.watch('/api/v1/pods', '1', signal)) if (event.type === 'ADDED') break;
-    await vi.waitFor(() => expect(open).toBe(0));
+    await eventually(() => open === 0);
     const stop = new AbortController();
     const events = client.watch('/api/v1/pods', '1', stop.signal)[Symbol.asyncIterator]();
     await events.next();
