@@ -26,6 +26,18 @@ const MIN_RTT_MS = 10_000;
  * Below a half, what the two leave in the queues cannot add up to more than was there before.
  */
 const PROBE_SHARE = 0.25;
+/** A trip shorter than this part of the one before: the other end's queue is still draining. */
+const DRAINING_SHARE = 0.9;
+/**
+ * With bulk both ways each end's acknowledgements wait in the other's queue, so the end that has more in flight takes
+ * the link: the other one measures a low rate, and holds itself to it. On an even path it may have as much in flight
+ * as the other end has, up to this many times its own measure.
+ */
+const MATCH_LIMIT = 2;
+/** The path is even when the best rate that came is at most this many times the best that went. */
+const EVEN_RATES = 1.5;
+/** From this share of the cap on, what is in flight says something about the path even if nothing waits. */
+const NEARLY_LIMITED = 0.75;
 /** Rates are remembered for this many rounds. */
 const RATE_ROUNDS = 10;
 /** Shortest stretch over which a rate is measured: below it the clock and the event loop are measured. */
@@ -54,8 +66,8 @@ export interface Departure {
 type Phase =
   | { readonly kind: 'startup'; readonly bestRate: number; readonly flatRounds: number }
   | { readonly kind: 'steady' }
-  /** Frames sent from `since` on see a drained queue. */
-  | { readonly kind: 'probing'; readonly since: number };
+  /** Frames sent from `since` on see a drained queue of ours; `shortest` of their trips. */
+  | { readonly kind: 'probing'; readonly since: number; readonly shortest: number };
 
 export class Governor {
   #phase: Phase = { kind: 'startup', bestRate: 0, flatRounds: 0 };
@@ -68,11 +80,22 @@ export class Governor {
   #roundEnd = 0;
   #delivered: Delivered = { bytes: 0, at: 0 };
   #limited = false;
+  /** What had come from the peer when the round began, and what it had in flight in the last one. */
+  #received: Delivered = { bytes: 0, at: 0 };
+  #peerInFlight = 0;
+  /** Best rates of this carrier, bytes per millisecond. */
+  #bestRate = 0;
+  #bestPeerRate = 0;
   readonly #askPeer: () => void;
+  readonly #receivedBytes: () => number;
 
-  /** `askPeer`: a measurement of the shortest trip begins; the peer should send little as well. */
-  constructor(askPeer: () => void = () => {}) {
+  /**
+   * `askPeer`: a measurement of the shortest trip begins; the peer should send little as well.
+   * `receivedBytes`: all that came from the peer so far.
+   */
+  constructor(askPeer: () => void = () => {}, receivedBytes: () => number = () => 0) {
     this.#askPeer = askPeer;
+    this.#receivedBytes = receivedBytes;
   }
 
   /** Reliable bytes that may be unacknowledged. */
@@ -105,6 +128,10 @@ export class Governor {
     this.#roundEnd = now;
     this.#delivered = { bytes: 0, at: now };
     this.#limited = false;
+    this.#received = { bytes: this.#receivedBytes(), at: now };
+    this.#peerInFlight = 0;
+    this.#bestRate = 0;
+    this.#bestPeerRate = 0;
   }
 
   /** For the frames that leave now. */
@@ -115,6 +142,14 @@ export class Governor {
   /** Bulk waits because of the cap: only then does a low rate say something about the path. */
   limited(): void {
     this.#limited = true;
+  }
+
+  /**
+   * Nothing waits with `inFlight` bytes under way. Streams whose windows are as large as the first cap never wait
+   * for it; without this the start would go on for ever, with a queue of that size.
+   */
+  satisfied(inFlight: number): void {
+    if (this.#phase.kind === 'startup' && inFlight >= NEARLY_LIMITED * this.#cap) this.#limited = true;
   }
 
   /** Nothing was in flight: a rate measured over the pause would be the application's, not the path's. */
@@ -138,6 +173,7 @@ export class Governor {
       const rate = (this.#delivered.bytes - since.bytes) / Math.max(now - since.at, MIN_SAMPLE_MS);
       const last = this.#rates.length - 1;
       if (rate > (this.#rates[last] as number)) this.#rates[last] = rate;
+      this.#bestRate = Math.max(rate, this.#bestRate);
     }
     if (now >= this.#roundEnd) this.#endRound(now);
     this.#setCap();
@@ -152,7 +188,7 @@ export class Governor {
   /** The peer measures: send little for a round trip, and measure as well. */
   peerProbes(now: number): void {
     if (this.#phase.kind !== 'steady') return;
-    this.#phase = { kind: 'probing', since: now + (this.#srtt ?? 0) };
+    this.#startProbing(now + (this.#srtt ?? 0));
     this.#setCap();
   }
 
@@ -167,14 +203,19 @@ export class Governor {
         break;
       case 'steady':
         if (now - this.#minRttAt > MIN_RTT_MS) {
-          this.#phase = { kind: 'probing', since: now + rttMs };
+          this.#startProbing(now + rttMs);
           this.#askPeer();
         }
         break;
       case 'probing':
-        // what was in flight before has drained when frames sent one trip later come back
+        // our queue has drained when frames sent one trip later come back, the peer's when trips get no shorter
         if (sentAt >= this.#phase.since) {
-          this.#minRtt = rttMs;
+          const { since, shortest } = this.#phase;
+          if (rttMs < shortest * DRAINING_SHARE) {
+            this.#phase = { kind: 'probing', since, shortest: rttMs };
+            break;
+          }
+          this.#minRtt = Math.min(rttMs, shortest);
           this.#minRttAt = now;
           this.#phase = { kind: 'steady' };
         }
@@ -182,9 +223,14 @@ export class Governor {
     }
   }
 
+  #startProbing(since: number): void {
+    this.#phase = { kind: 'probing', since, shortest: Number.POSITIVE_INFINITY };
+  }
+
   #endRound(now: number): void {
     const trip = Math.max(this.#srtt ?? 0, MIN_ROUND_MS);
     this.#roundEnd = now + trip;
+    this.#watchPeer(now, trip);
     const best = this.rate;
     if (this.#phase.kind === 'startup' && this.#limited) {
       const { bestRate, flatRounds } = this.#phase;
@@ -201,14 +247,25 @@ export class Governor {
     this.#limited = false;
   }
 
+  #watchPeer(now: number, trip: number): void {
+    const bytes = this.#receivedBytes();
+    const rate = (bytes - this.#received.bytes) / Math.max(now - this.#received.at, MIN_SAMPLE_MS);
+    this.#received = { bytes, at: now };
+    this.#bestPeerRate = Math.max(rate, this.#bestPeerRate);
+    // on an uneven path the slow direction would fill its queue, and starve the fast one by its acknowledgements
+    const even = this.#bestPeerRate <= EVEN_RATES * this.#bestRate;
+    this.#peerInFlight = even ? rate * trip : 0;
+  }
+
   #setCap(): void {
     const rate = this.rate;
     if (rate === 0 || !Number.isFinite(this.#minRtt)) return;
     const probing = this.#phase.kind === 'probing';
     const gain = this.#phase.kind === 'startup' ? STARTUP_HEAD_ROOM : probing ? PROBE_SHARE : HEAD_ROOM;
     const allowance = probing ? 0 : TURN_ALLOWANCE_MS;
-    const cap = rate * (this.#minRtt * gain + allowance);
     const least = this.#phase.kind === 'startup' ? START_CAP_BYTES : MIN_CAP_BYTES;
-    this.#cap = Math.min(MAX_CAP_BYTES, Math.max(least, cap));
+    const own = Math.max(least, rate * (this.#minRtt * gain + allowance));
+    const matched = this.#phase.kind === 'steady' ? Math.min(this.#peerInFlight, MATCH_LIMIT * own) : 0;
+    this.#cap = Math.min(MAX_CAP_BYTES, Math.max(own, matched));
   }
 }

@@ -21,10 +21,10 @@ export function framed(parts: readonly Buffer[], zeroMask: boolean): Buffer {
 
 /** The payload of masked messages starts at a multiple of four, for masking by words. */
 const MASKED_START = 16;
-/** A message of one full frame and what was packed before it. */
-const BUFFER_BYTES = 32 * 1024;
-/** Two flushes of bulk. Only a gateway without TLS has them, and it has one portal. */
-const SPARE_BUFFERS = 16;
+/** A message of one full frame and a few small ones before it; longer ones are rare. */
+const BUFFER_BYTES = 20 * 1024;
+/** The longest flush of bulk. Only a gateway without TLS has them, and it has one portal. */
+const SPARE_BUFFERS = 32;
 /** Keys are drawn by this many bytes: one at a time costs more than the masking. */
 const KEYS_BYTES = 4096;
 

@@ -46,6 +46,11 @@ export class Receipts {
     return this.#count;
   }
 
+  /** Wire bytes of those frames. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
   add(wireBytes: number, now: number): void {
     this.#count += 1;
     this.#bytes += wireBytes;
