@@ -43,12 +43,12 @@ export class Targets implements Disposable {
     const [kind, rest] = splitTarget(open.target);
     switch (kind) {
       case 'agent':
-        return httpTarget(this.#options.api.server, open);
+        return httpTarget(this.#options.api.server, open, this.#options.clock);
       case 'maas':
       case 'kube': {
         // A refusal must reach the program that asks, so it is an HTTP answer and not a stream code.
         const server = await this.#proxy(kind, rest).then(({ server }) => server, refusing);
-        return httpTarget(server, open);
+        return httpTarget(server, open, this.#options.clock);
       }
       case 'tcp':
         return this.#tcp(open.target, signal);

@@ -43,11 +43,14 @@ export function flatten(headers: Readonly<Record<string, string | readonly strin
   );
 }
 
-/** A head as bytes on the wire. Values come from Node's parser, which lets no CR or LF through. */
-export function formatHead(startLine: string, raw: RawHeaders): string {
+/**
+ * A head as bytes on the wire. Values come from Node's parser, which lets no CR or LF through and makes a character of
+ * each byte: they leave as those bytes.
+ */
+export function formatHead(startLine: string, raw: RawHeaders): Buffer {
   let text = `${startLine}\r\n`;
   for (const [name, value] of pairs(raw)) text += `${name}: ${value}\r\n`;
-  return `${text}\r\n`;
+  return Buffer.from(`${text}\r\n`, 'latin1');
 }
 
 /** How the target learns where the body ends: as our own parser saw it. */

@@ -1,56 +1,18 @@
 /**
- * HTTP on streams (layer 4): a stream stands where a socket would. Undici asks for a connection and gets a stream;
- * Node's own HTTP server is given the other end. Keep-alive therefore reuses streams, and Upgrade, trailers and
- * half-close are those of Node.
+ * HTTP on streams (layer 4): a stream stands where a socket would. A client is given `socketLike(stream)`, Node's own
+ * HTTP server the other end. Keep-alive, Upgrade, trailers and half-close are those of Node.
  */
 import http from 'node:http';
 import { type Duplex, duplexPair } from 'node:stream';
-import { type Dispatcher, Pool } from 'undici';
-import type { OpenOptions, Tunnel } from './ports.ts';
+import type { Clock } from '../base/clock.ts';
+import { STREAM, StreamError } from './codes.ts';
+import type { OpenOptions } from './ports.ts';
+import { isCarriedUpgrade } from './upgrade-exchange.ts';
 
-/** Streams to one target that requests may use side by side; further requests queue. */
-const CONNECTIONS = 64;
-/** An unused stream is given back after this; streams are cheap to open, and they count against the peer's limit. */
-const KEEP_ALIVE_MS = 30_000;
+/** Longer than any client of ours keeps a connection for later. */
+const IDLE_MS = 5 * 60_000;
 /** A client behind the tunnel has this long to send its request head. */
 const HEAD_TIMEOUT_MS = 60_000;
-
-/**
- * Requests through `tunnel` to one target. Give any origin; only path and headers travel. Failing opens reject the
- * request with what the tunnel threw (PcgError GATEWAY_OFFLINE, StreamError). There is no timeout for headers and
- * body: long polls and watches are normal, callers bring a signal. Close it when done.
- */
-export function tunnelDispatcher(
-  tunnel: Tunnel,
-  open: OpenOptions,
-  options: { readonly connections?: number } = {},
-): Dispatcher {
-  return new Pool('http://tunnel', {
-    connections: options.connections ?? CONNECTIONS,
-    pipelining: 1,
-    keepAliveTimeout: KEEP_ALIVE_MS,
-    keepAliveMaxTimeout: KEEP_ALIVE_MS,
-    headersTimeout: 0,
-    bodyTimeout: 0,
-    allowH2: false,
-    connect: (_target, callback) => {
-      const done = callback as (error: Error | null, socket: unknown) => void;
-      void openSocket(tunnel, open, done);
-    },
-  });
-}
-
-async function openSocket(
-  tunnel: Tunnel,
-  open: OpenOptions,
-  callback: (error: Error | null, socket: unknown) => void,
-): Promise<void> {
-  try {
-    callback(null, socketLike(await tunnel.open(open)));
-  } catch (error) {
-    callback(error as Error, null);
-  }
-}
 
 /** What was asked for when the connection of a request was opened: target, principal. */
 const opens = new WeakMap<object, OpenOptions>();
@@ -65,10 +27,29 @@ export function serveHttp(server: http.Server, stream: Duplex, open?: OpenOption
   server.emit('connection', socketLike(stream));
 }
 
-/** For a TargetHandler: the stream of a target that is an HTTP server in this process. */
-export function httpTarget(server: http.Server, open: OpenOptions): Duplex {
+/**
+ * For a TargetHandler: the stream of a target that is an HTTP server in this process. Without a request under way for
+ * `idleMs` it ends with IDLE_TIMEOUT: each takes one of the session's streams. What was upgraded may be silent for ever.
+ */
+export function httpTarget(server: http.Server, open: OpenOptions, clock: Clock, idleMs = IDLE_MS): Duplex {
   const [near, far] = duplexPair();
   near.on('error', () => {});
+  watchRequests(server);
+  const idle = (): Disposable =>
+    clock.timer(idleMs, () => near.destroy(new StreamError(STREAM.IDLE_TIMEOUT, 'nothing was asked')));
+  let timer = idle();
+  near.once('close', () => timer[Symbol.dispose]());
+  let underWay = 0; // a client may send the next request before it has its answer
+  uses.set(far, {
+    begun: () => {
+      underWay += 1;
+      timer[Symbol.dispose]();
+    },
+    over: () => {
+      underWay -= 1;
+      if (underWay === 0 && !near.destroyed) timer = idle();
+    },
+  });
   // newer Nodes let an error destroy both sides at once, and with it what was written before
   const destroy = far.destroy.bind(far);
   far.destroy = () => destroy();
@@ -82,6 +63,25 @@ export function httpTarget(server: http.Server, open: OpenOptions): Duplex {
   });
   serveHttp(server, far, open);
   return near;
+}
+
+/** What connections of `httpTarget` hear of their requests. */
+const uses = new WeakMap<object, { begun(): void; over(): void }>();
+const watched = new WeakSet<http.Server>();
+
+function watchRequests(server: http.Server): void {
+  if (watched.has(server)) return;
+  watched.add(server);
+  const begun = (request: http.IncomingMessage, response: http.ServerResponse): void => {
+    const use = uses.get(request.socket);
+    use?.begun();
+    response.once('close', () => use?.over());
+  };
+  server.on('request', begun);
+  // somebody who listens to these takes them from `request`, so nobody else may begin to
+  if (server.listenerCount('checkContinue') > 0) server.on('checkContinue', begun);
+  if (server.listenerCount('upgrade') > 0)
+    server.on('upgrade', (request: http.IncomingMessage) => uses.get(request.socket)?.begun());
 }
 
 /** The OPEN that brought this request, or undefined for one that came by a real socket. */
@@ -103,6 +103,7 @@ export function createTargetServer(
       headersTimeout: headTimeoutMs,
       keepAliveTimeout: 0,
       connectionsCheckingInterval: headTimeoutMs / 2,
+      shouldUpgradeCallback: isCarriedUpgrade,
     },
     listener,
   );

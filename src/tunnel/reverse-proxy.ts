@@ -11,29 +11,9 @@ import type { Duplex } from 'node:stream';
 import { describeError, PcgError, toProblem } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { ERROR_CODES } from '../contract/errors.ts';
-import {
-  bodyOf,
-  endToEnd,
-  flatten,
-  formatHead,
-  isAnswer,
-  notAnAnswer,
-  type RawHeaders,
-  reasonOf,
-} from './headers.ts';
-
-export interface Upstream {
-  /** Connections to the target; see `upstreamAgent`. */
-  readonly agent: http.Agent;
-  /** `Host` header. */
-  readonly host: string;
-  /** Path and query at the target. */
-  readonly path: string;
-  /** Set after the client's own were dropped. */
-  readonly setHeaders: Readonly<Record<string, string | readonly string[]>>;
-  /** Lower-case names of client headers that do not pass, besides hop-by-hop ones and `Host`. */
-  readonly drops: (name: string) => boolean;
-}
+import { bodyOf, endToEnd, isAnswer, notAnAnswer, type RawHeaders, reasonOf } from './headers.ts';
+import { refuseUpgrade, upgradeExchange } from './upgrade-exchange.ts';
+import { beginRequest, keepsBack, type Upstream } from './upstream-request.ts';
 
 export interface ReverseProxyOptions {
   /** Where this request goes. Throw PcgError to refuse it. */
@@ -56,6 +36,7 @@ export interface ReverseProxy {
 
 const RETRIABLE = new Set(['GET', 'HEAD', 'OPTIONS']);
 const MAX_PATH_CHARS = 16 * 1024;
+const NO_BYTES = Buffer.alloc(0);
 
 export function createReverseProxy(options: ReverseProxyOptions): ReverseProxy {
   const { route, log } = options;
@@ -81,7 +62,7 @@ export function createReverseProxy(options: ReverseProxyOptions): ReverseProxy {
   ): void => {
     request.on('error', () => {}); // a client that leaves is heard by `close`
     void (async () => {
-      checkTarget(request);
+      checkRequest(request);
       exchange(request, response, await route(request), expectsContinue, (error) => answer(response, error));
     })().catch((error: unknown) => answer(response, error));
   };
@@ -92,7 +73,7 @@ export function createReverseProxy(options: ReverseProxyOptions): ReverseProxy {
     upgrade: (request, socket, head) => {
       socket.on('error', () => socket.destroy());
       void (async () => {
-        checkTarget(request);
+        checkRequest(request);
         upgradeExchange(request, socket, head, await route(request), (error) =>
           refuseUpgrade(socket, refuse(error)),
         );
@@ -108,8 +89,11 @@ export function createReverseProxy(options: ReverseProxyOptions): ReverseProxy {
 }
 
 /** Only origin-form: an absolute URL or `*` would choose another target than the stream's. */
-function checkTarget(request: http.IncomingMessage): void {
+function checkRequest(request: http.IncomingMessage): void {
   const url = request.url ?? '';
+  // its answer repeats the head that the target got
+  if (request.method === 'TRACE')
+    throw new PcgError('INVALID_INPUT', 'TRACE does not pass', { field: 'method' });
   if (!url.startsWith('/') || url.length > MAX_PATH_CHARS) {
     throw new PcgError('INVALID_INPUT', 'the request target is not a path', { field: 'path' });
   }
@@ -123,7 +107,7 @@ function exchange(
   fail: (error: unknown) => void,
 ): void {
   const { hasBody, framing } = bodyOf(request);
-  const outgoing = begin(request, upstream, [
+  const outgoing = beginRequest(request, upstream, [
     ...framing,
     ...(expectsContinue ? ['Expect', '100-continue'] : []),
   ]);
@@ -131,7 +115,8 @@ function exchange(
   // the client may leave at any time; the target must learn of it, or a watch runs for ever
   const onLeave = (): void => void outgoing.destroy();
   response.once('close', onLeave);
-  outgoing.on('continue', () => response.writeContinue());
+  // a target may say it without end, and nobody waits for it who did not ask
+  if (expectsContinue) outgoing.once('continue', () => response.writeContinue());
   outgoing.on('error', (error: NodeJS.ErrnoException) => {
     if (response.destroyed) return;
     const stale = outgoing.reusedSocket && !answered && !hasBody && RETRIABLE.has(request.method ?? '');
@@ -142,7 +127,7 @@ function exchange(
   });
   outgoing.on('response', (incoming) => {
     answered = true;
-    if (isAnswer(incoming)) return sendAnswer(incoming, response);
+    if (isAnswer(incoming)) return sendAnswer(request, incoming, response);
     outgoing.destroy();
     fail(notAnAnswer(incoming));
   });
@@ -151,31 +136,8 @@ function exchange(
     socket.destroy();
     fail(new PcgError('TEMPORARY', 'the target switched protocols unasked'));
   });
-  if (hasBody) sendBody(request, outgoing, upstream.drops);
+  if (hasBody) sendBody(request, outgoing, keepsBack(upstream));
   else outgoing.end();
-}
-
-function begin(
-  request: http.IncomingMessage,
-  upstream: Upstream,
-  extra: readonly string[],
-): http.ClientRequest {
-  const drops = (name: string): boolean =>
-    name === 'host' || name === 'expect' || name === 'content-length' || upstream.drops(name);
-  const headers = [
-    'Host',
-    upstream.host,
-    ...endToEnd(request.rawHeaders, drops),
-    ...flatten(upstream.setHeaders),
-    ...extra,
-  ];
-  return http.request({
-    agent: upstream.agent,
-    method: request.method ?? 'GET',
-    path: upstream.path,
-    headers: headers as unknown as http.OutgoingHttpHeaders, // Node takes flat lists, its types do not say so
-    setHost: false,
-  });
 }
 
 function sendBody(
@@ -196,10 +158,17 @@ function sendBody(
   });
 }
 
-function sendAnswer(incoming: http.IncomingMessage, response: http.ServerResponse): void {
+function sendAnswer(
+  request: http.IncomingMessage,
+  incoming: http.IncomingMessage,
+  response: http.ServerResponse,
+): void {
   response.sendDate = false;
-  response.writeHead(incoming.statusCode as number, reasonOf(incoming), endToEnd(incoming.rawHeaders));
-  response.flushHeaders(); // a watch may have nothing to say for minutes
+  const trailers = mayHaveTrailers(request, incoming);
+  const headers = endToEnd(incoming.rawHeaders, (name) => name === 'trailer' && !trailers);
+  response.writeHead(incoming.statusCode as number, reasonOf(incoming), headers);
+  // a watch may have nothing to say for minutes; `flushHeaders` would write values as UTF-8, and not as they came
+  response.write(NO_BYTES);
   incoming.pipe(response, { end: false });
   incoming.once('end', () => {
     if (incoming.rawTrailers.length > 0) response.addTrailers(listed(incoming.rawTrailers));
@@ -211,81 +180,14 @@ function sendAnswer(incoming: http.IncomingMessage, response: http.ServerRespons
   });
 }
 
-function upgradeExchange(
-  request: http.IncomingMessage,
-  socket: Duplex,
-  head: Buffer,
-  upstream: Upstream,
-  fail: (error: unknown) => void,
-): void {
-  const { hasBody, framing } = bodyOf(request);
-  // it would be sent behind the answer, where nobody waits for it, or never
-  if (hasBody) throw new PcgError('INVALID_INPUT', 'a request for an upgrade has no body', { field: 'body' });
-  const outgoing = begin(request, upstream, [
-    ...framing,
-    'Connection',
-    'Upgrade',
-    'Upgrade',
-    request.headers.upgrade ?? '',
-  ]);
-  const onLeave = (): void => void outgoing.destroy();
-  socket.once('close', onLeave);
-  outgoing.on('error', (error) => {
-    if (!socket.destroyed) fail(error);
-  });
-  outgoing.on('upgrade', (incoming: http.IncomingMessage, target: Duplex, early: Buffer) => {
-    socket.off('close', onLeave);
-    socket.write(formatHead(`HTTP/1.1 101 ${reasonOf(incoming)}`, incoming.rawHeaders));
-    // bytes that came in one segment with either head belong to the new protocol
-    if (early.length > 0) socket.write(early);
-    if (head.length > 0) target.write(head);
-    pipeBoth(socket, target);
-  });
-  outgoing.on('response', (incoming) => {
-    if (!isAnswer(incoming)) {
-      outgoing.destroy();
-      return fail(notAnAnswer(incoming));
-    }
-    // the target refuses: its answer passes, and ends the connection
-    const headers = [...endToEnd(incoming.rawHeaders), 'Connection', 'close'];
-    socket.write(formatHead(`HTTP/1.1 ${incoming.statusCode} ${reasonOf(incoming)}`, headers));
-    incoming.pipe(socket);
-    incoming.on('error', () => socket.destroy());
-  });
-  outgoing.end();
-}
-
-/** Half-closes pass as half-closes, breaks as breaks. */
-function pipeBoth(left: Duplex, right: Duplex): void {
-  for (const [from, to] of [
-    [left, right],
-    [right, left],
-  ] as const) {
-    from.pipe(to);
-    from.on('error', () => to.destroy());
-    from.once('close', () => {
-      // nobody takes any more what `to` says; what it was told in full it may still deliver
-      if (from.readableEnded && !to.writableFinished) to.once('finish', () => to.destroy());
-      else to.destroy();
-    });
-  }
-}
-
-function refuseUpgrade(socket: Duplex, { status, body }: { status: number; body: string }): void {
-  if (socket.destroyed) return;
-  const headers: RawHeaders = [
-    'Content-Type',
-    'application/json',
-    'Content-Length',
-    String(Buffer.byteLength(body)),
-    'Connection',
-    'close',
-  ];
-  socket.end(formatHead(`HTTP/1.1 ${status} ${http.STATUS_CODES[status] ?? 'Error'}`, headers) + body);
-}
-
 function problemAnswer(error: PcgError): { status: number; body: unknown } {
   return { status: ERROR_CODES[error.code].http, body: toProblem(error) };
+}
+
+/** Node throws at a head that announces trailers which cannot follow. */
+function mayHaveTrailers(request: http.IncomingMessage, answer: http.IncomingMessage): boolean {
+  const bodiless = request.method === 'HEAD' || answer.statusCode === 204 || answer.statusCode === 304;
+  return !bodiless && request.httpVersion === '1.1' && answer.headers['content-length'] === undefined;
 }
 
 /** Trailers as Node wants them. */

@@ -2,6 +2,12 @@
 import type { Duplex } from 'node:stream';
 
 /**
+ * Of TCP connections to targets: a peer that lost its power says nothing, and a stream that waits for it takes a
+ * place for ever. The system's own delay is two hours.
+ */
+export const NOTICES_LOSS = { keepAlive: true, keepAliveInitialDelay: 30_000 } as const;
+
+/**
  * Resolves to the socket at its `event` (`connect`, `secureConnect`). Rejects with its error, or with the signal's
  * reason; the socket is destroyed then.
  */

@@ -145,13 +145,29 @@ function below(base: string, url: string): string {
   let search: string;
   try {
     ({ pathname, search } = new URL(`http://target${url}`));
-    // what is encoded here may be decoded there
-    if (decodeURIComponent(pathname).split(/[\\/]/).includes('..')) throw new TypeError('climbs');
+    if (climbs(pathname)) throw new TypeError('climbs');
   } catch {
     throw new PcgError('INVALID_INPUT', 'the path is not one below the endpoint', { field: 'path' });
   }
   const isBelow = base === '' || pathname === base || pathname.startsWith(`${base}/`);
   return (isBelow ? '' : base) + pathname + search;
+}
+
+/** What is encoded here may be decoded there, by more than one server on the way. Throws for what is no encoding. */
+function climbs(pathname: string): boolean {
+  let text = decodeURIComponent(pathname);
+  for (let decoded = 1; decoded < 4; decoded += 1) {
+    // some servers take what is behind a semicolon for parameters
+    if (text.split(/[\\/]/).some((segment) => segment.split(';', 1)[0] === '..')) return true;
+    const before = text;
+    try {
+      text = decodeURIComponent(before);
+    } catch {
+      return false; // a mere percent sign
+    }
+    if (text === before) return false;
+  }
+  return true;
 }
 
 function served(proxy: ReturnType<typeof createReverseProxy>, agent: http.Agent): TargetProxy {

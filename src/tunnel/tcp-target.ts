@@ -7,7 +7,7 @@ import { lookup } from 'node:dns/promises';
 import { BlockList, connect, isIP, type Socket } from 'node:net';
 import { type Clock, withDeadline } from '../base/clock.ts';
 import { STREAM, StreamError } from './codes.ts';
-import { socketReady } from './socket-ready.ts';
+import { NOTICES_LOSS, socketReady } from './socket-ready.ts';
 
 const DIAL_TIMEOUT_MS = 10_000;
 /** `tcp:` + a DNS name + `:65535` */
@@ -35,7 +35,7 @@ export function createTcpTarget(
     if (!rules.some((rule) => rule.port(port) && (rule.network !== undefined || rule.name?.(host))))
       throw denied(target);
     return await withDeadline(options.clock, DIAL_TIMEOUT_MS, 'dialling the target', signal, async (stop) => {
-      const addresses = isIP(host) ? [host] : await resolved(host, resolve);
+      const addresses = isIP(host) ? [host] : await resolved(host, resolve, stop);
       const allowed = addresses.filter(
         (address) =>
           (exempt.has(address) || !isForbidden(address)) &&
@@ -103,6 +103,7 @@ for (const [network, bits] of [
   ['169.254.0.0', 16], // link-local, with the metadata services of clouds
   ['100.100.100.200', 32], // metadata service of one cloud outside link-local
   ['192.0.0.192', 32], // and of another
+  ['168.63.129.16', 32], // and of a third, which hands out secrets of its machines as well
   ['224.0.0.0', 4],
   ['240.0.0.0', 4],
 ] as const) {
@@ -111,10 +112,16 @@ for (const [network, bits] of [
 for (const [network, bits] of [
   ['::', 127], // unspecified and loopback
   ['fe80::', 10],
+  ['fec0::', 10], // link-local's predecessor for a site: routers of today know nothing of it
   ['ff00::', 8],
-  ['fd00:ec2::254', 128], // metadata service
+  ['fd00:ec2::254', 128], // metadata services
+  ['fd20:ce::254', 128],
+  ['fd00:42::42', 128],
   ['64:ff9b::', 96], // NAT64: an IPv4 address in disguise
+  ['64:ff9b:1::', 48], // NAT64 with a prefix of the site's own
+  ['::ffff:0:0:0', 96], // stateless translation: likewise
   ['2002::', 16], // 6to4: likewise
+  ['2001::', 32], // Teredo: likewise
 ] as const) {
   FORBIDDEN.addSubnet(network, bits, 'ipv6');
 }
@@ -135,11 +142,22 @@ function isCompatible(address: string): boolean {
   return list.check(address, 'ipv6');
 }
 
-async function resolved(host: string, resolve: NonNullable<TcpTargetOptions['resolve']>): Promise<string[]> {
+/** Does not wait for a resolver that says nothing: it knows no signal. */
+async function resolved(
+  host: string,
+  resolve: NonNullable<TcpTargetOptions['resolve']>,
+  signal: AbortSignal,
+): Promise<string[]> {
+  const given = Promise.withResolvers<never>();
+  const giveUp = (): void => given.reject(signal.reason);
+  signal.addEventListener('abort', giveUp, { once: true });
   try {
-    return (await resolve(host)).map(({ address }) => address);
+    return (await Promise.race([resolve(host), given.promise])).map(({ address }) => address);
   } catch (cause) {
+    signal.throwIfAborted();
     throw new StreamError(STREAM.DNS_FAILED, 'the name of the target does not resolve', { cause });
+  } finally {
+    signal.removeEventListener('abort', giveUp);
   }
 }
 
@@ -158,7 +176,8 @@ async function dialFirst(addresses: readonly string[], port: number, signal: Abo
 }
 
 function dialAddress(address: string, port: number, signal: AbortSignal): Promise<Socket> {
-  return socketReady(connect({ host: address, port, noDelay: true, allowHalfOpen: true }), 'connect', signal);
+  const options = { host: address, port, noDelay: true, allowHalfOpen: true, ...NOTICES_LOSS };
+  return socketReady(connect(options), 'connect', signal);
 }
 
 const denied = (target: string): StreamError =>

@@ -10,7 +10,7 @@ import type { Clock } from '../base/clock.ts';
 import { withDeadline } from '../base/clock.ts';
 import { connectThroughProxy } from './proxy-connect.ts';
 import { parseProxyUrl } from './proxy-env.ts';
-import { socketReady } from './socket-ready.ts';
+import { NOTICES_LOSS, socketReady } from './socket-ready.ts';
 import { trustedCas } from './tls-trust.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -89,7 +89,7 @@ class UpstreamAgent extends http.Agent {
       async (signal) => {
         const raw =
           proxyUrl === undefined
-            ? await socketReady(connectTcp({ host, port, noDelay: true, keepAlive: true }), 'connect', signal)
+            ? await socketReady(connectTcp({ host, port, noDelay: true, ...NOTICES_LOSS }), 'connect', signal)
             : await connectThroughProxy({ proxy: parseProxyUrl(proxyUrl), host, port, clock, signal });
         if (!secure) return raw;
         const name = serverName ?? host;

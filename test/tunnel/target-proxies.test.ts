@@ -6,10 +6,11 @@ import { request } from 'undici';
 import { systemClock } from '../../src/base/clock.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { createClusterPki, issueClientCertificate, issueServerCertificate } from '../../src/kube/pki.ts';
-import { httpTarget, tunnelDispatcher } from '../../src/tunnel/http.ts';
+import { httpTarget } from '../../src/tunnel/http.ts';
 import type { OpenOptions, Principal } from '../../src/tunnel/ports.ts';
 import { createKubeProxy, createMaasProxy, type TargetProxy } from '../../src/tunnel/target-proxies.ts';
-import { startGateway, startPortal } from '../support/tunnel-pair.ts';
+import { tunnelDispatcher } from '../support/tunnel-dispatcher.ts';
+import { readAll, startGateway, startPortal } from '../support/tunnel-pair.ts';
 import { closedPort, connectProxy, httpServer, listen } from '../support/wire.ts';
 
 const clock = systemClock;
@@ -19,7 +20,7 @@ const log = silentLog;
 async function behindGateway(proxy: TargetProxy, principal?: Principal) {
   const portal = await startPortal();
   const gateway = startGateway(portal, {
-    targets: async (open: OpenOptions) => httpTarget(proxy.server, open),
+    targets: async (open: OpenOptions) => httpTarget(proxy.server, open, systemClock),
   });
   await gateway.connected();
   const dispatcher = tunnelDispatcher(portal.server.roster.tunnel('gw-1'), {
@@ -131,7 +132,7 @@ describe('kube:<cluster>', () => {
     ]) {
       // without the tunnel, whose OPEN would refuse most of these on its own
       using proxy = createKubeProxy({ target: api.target, clock, log });
-      const direct = { open: async (open: OpenOptions) => httpTarget(proxy.server, open) };
+      const direct = { open: async (open: OpenOptions) => httpTarget(proxy.server, open, systemClock) };
       const dispatcher = tunnelDispatcher(direct, { target: 'kube:x', ...(principal ? { principal } : {}) });
       const answer = await request('https://kubernetes/api', { dispatcher });
       expect(answer.statusCode).toBe(403);
@@ -144,6 +145,22 @@ describe('kube:<cluster>', () => {
       await dispatcher.destroy();
     }
     expect(api.seen).toEqual([]);
+  });
+
+  it('67: exec, attach and port-forward without a user are refused as well, before the API server hears of them', async () => {
+    await using api = await apiServer();
+    using proxy = createKubeProxy({ target: api.target, clock, log });
+    for (const protocol of ['websocket', 'SPDY/3.1'])
+      for (const verb of ['exec', 'attach', 'portforward']) {
+        const stream = httpTarget(proxy.server, { target: 'kube:x' }, systemClock);
+        stream.write(
+          `GET /api/v1/namespaces/a/pods/b/${verb}?command=sh HTTP/1.1\r\nHost: x\r\nImpersonate-User: root\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`,
+        );
+        const answer = (await readAll(stream)).toString();
+        expect(answer).toMatch(/^HTTP\/1.1 403 [^]*"reason":"Forbidden"/);
+      }
+    expect(api.seen).toEqual([]);
+    expect(api.sockets.size).toBe(0);
   });
 
   it("trusts the cluster's own CA only, reaches it through the machine network's proxy, and says when it is away", async () => {
@@ -212,6 +229,24 @@ describe('maas:<account>', () => {
       await answer.body.dump();
     }
     expect(seen.map(({ url }) => url).filter((url) => /\.\.|%2e/i.test(url ?? ''))).toEqual([]);
+    // whoever decodes twice on the way, or takes what is behind a semicolon for parameters
+    for (const path of [
+      '/%252e%252e/b',
+      '/a/%25252e%25252e%25252fb',
+      '/..;/b',
+      '/a/%2e%2e;x=1/b',
+      '/..%3b/b',
+    ]) {
+      const before = seen.length;
+      const answer = await request('http://maas/', { dispatcher: way.dispatcher, path } as never);
+      expect([path, answer.statusCode, seen.length - before]).toEqual([path, 400, 0]);
+      await answer.body.dump();
+    }
+    for (const path of ['/a%2525b/%25/x', '/a..b/...;x/..c']) {
+      const answer = await request('http://maas/', { dispatcher: way.dispatcher, path } as never);
+      expect([answer.statusCode, seen.at(-1)?.url]).toEqual([200, `/MAAS${path}`]);
+      await answer.body.dump();
+    }
     expect(seen.slice(0, 5).map(({ url }) => url)).toEqual([
       '/MAAS/api/2.0/machines/?op=x',
       '/MAAS/api/2.0/zones/',

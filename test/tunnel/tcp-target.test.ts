@@ -1,9 +1,14 @@
 import { once } from 'node:events';
+import { request } from 'node:http';
+import { createServer, type Socket } from 'node:net';
 import { describe, expect, it } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
+import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { createTcpTarget, isForbidden, parseTarget } from '../../src/tunnel/tcp-target.ts';
+import { upstreamAgent } from '../../src/tunnel/upstream-agent.ts';
+import { hurriedClock } from '../support/hurried-clock.ts';
 import { readAll, startGateway, startPortal, until } from '../support/tunnel-pair.ts';
-import { closedPort, tcpServer } from '../support/wire.ts';
+import { probesInMs } from '../support/tcp-timer.ts';
+import { closedPort, listen, tcpServer } from '../support/wire.ts';
 
 const clock = systemClock;
 const DENIED = { code: 'ERR_TUNNEL_DENIED' };
@@ -70,6 +75,18 @@ describe('what is a target (66)', () => {
       '::127.0.0.1',
       '64:ff9b::7f00:1',
       '2002:7f00:1::',
+      '168.63.129.16',
+      'fec0::1',
+      'fd20:ce::254',
+      'fd00:42::42',
+      '64:ff9b:1::7f00:1',
+      '64:ff9b:1:fffe:1::a9fe:a9fe',
+      '::ffff:0:127.0.0.1',
+      '::ffff:0:a9fe:a9fe',
+      '2001:0:4136:e378:8000:63bf:80ff:fffe',
+      'FE80::1',
+      '0:0:0:0:0:0:0:1',
+      '0:0:0:0:0:ffff:7f00:1',
       'nonsense',
       '',
     ]) {
@@ -188,6 +205,51 @@ describe('the allow-list (67)', () => {
     await expect(opening).rejects.toThrow('cancelled');
   });
 
+  it('26: through the tunnel: no such name, a name that nobody answers for, nobody home, an address of IPv6 alone', async () => {
+    await using six = await listen(
+      createServer((socket) => void socket.end('six')),
+      '::1',
+    );
+    const closed = await closedPort();
+    const dials = (on: Clock) =>
+      createTcpTarget({
+        allow: ['*.site:*'],
+        allowAddressesForTests: ['127.0.0.1', '::1'],
+        clock: on,
+        resolve: async (host) => {
+          if (host === 'gone.site') throw Object.assign(new Error('no'), { code: 'ENOTFOUND' });
+          if (host === 'hole.site') return await new Promise<never>(() => {});
+          const address = { 'six.site': '::1', 'meta.site': '169.254.169.254' }[host] ?? '127.0.0.1';
+          return [{ address }];
+        },
+      });
+    // the deadline of 10 s comes in half a second for the one that has to wait for it
+    const [dial, impatient] = [dials(clock), dials(hurriedClock(20))];
+    await using portal = await startPortal();
+    await using gateway = startGateway(portal, {
+      targets: ({ target }, stop) => (target.includes('hole') ? impatient : dial)(target, stop),
+    });
+    await gateway.connected();
+    const tunnel = portal.server.roster.tunnel('gw-1');
+    const outcomes = await Promise.all(
+      [`gone.site:80`, `hole.site:80`, `here.site:${closed}`, `meta.site:80`, `six.site:${six.port}`].map(
+        (name) =>
+          tunnel.open({ target: `tcp:${name}` }).then(
+            async (stream) => (await readAll(stream)).toString(),
+            ({ code }: { code: string }) => code,
+          ),
+      ),
+    );
+    expect(outcomes).toEqual([
+      'ERR_TUNNEL_DNS_FAILED',
+      'ERR_TUNNEL_CONN_TIMEOUT',
+      'ERR_TUNNEL_CONN_REFUSED',
+      'ERR_TUNNEL_DENIED',
+      'six',
+    ]);
+    expect(portal.server.roster.get('gw-1')).toMatchObject({ streams: 0, attached: true, epoch: 1 });
+  });
+
   it.each([
     'host',
     'host:0',
@@ -205,6 +267,30 @@ describe('the allow-list (67)', () => {
 });
 
 describe('through the tunnel', () => {
+  it('1: a target that vanishes is noticed: the system probes after half a minute of silence, for HTTP targets as well', async () => {
+    const asked: Socket[] = [];
+    await using quiet = await tcpServer((socket) => void socket.once('data', () => asked.push(socket)));
+    const open = createTcpTarget({ allow: ['127.0.0.1:*'], allowAddressesForTests: ['127.0.0.1'], clock });
+    const socket = await open(`tcp:127.0.0.1:${quiet.port}`, signal);
+    const url = new URL(`http://127.0.0.1:${quiet.port}`);
+    const agent = upstreamAgent({ url, clock });
+    const asking = request({ agent, path: '/', headers: ['Host', 'x'] as never }).on('error', () => {});
+    asking.end();
+    await until(() => asked.length === 1);
+    const accepted = asked[0] as Socket;
+    await until(() =>
+      [socket.localPort, accepted.remotePort].every((port) => probesInMs(port as number) !== undefined),
+    );
+    for (const port of [socket.localPort, accepted.remotePort]) {
+      const due = probesInMs(port as number) as number;
+      expect(due).toBeGreaterThan(1_000);
+      expect(due).toBeLessThanOrEqual(30_000);
+    }
+    asking.destroy();
+    agent.destroy();
+    socket.destroy();
+  });
+
   it('24, 25, 26: bytes, half-close, reset and refusal reach the other end as what they are', async () => {
     await using echo = await tcpServer((socket) => void socket.pipe(socket));
     await using resetting = await tcpServer(
