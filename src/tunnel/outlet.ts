@@ -7,13 +7,14 @@
  */
 import type { Clock } from '../base/clock.ts';
 import type { Carrier } from './carrier.ts';
-import { FLAG_PROBE, frameBytes, type OutFrame, outFrame, TYPE } from './frame.ts';
+import { frameBytes, type OutFrame } from './frame.ts';
 import { type Departure, EXEMPT_BYTES, Governor } from './governor.ts';
 import { Packer } from './pack.ts';
-import { type Ack, writeAck, writeCredit, writePing } from './payload.ts';
+import type { Ack } from './payload.ts';
 import { ReplayBuffer } from './replay.ts';
 import { type Flow, Scheduler } from './scheduler.ts';
 import type { TunnelMetrics } from './metrics.ts';
+import { type CreditHolder, Urgent, type UrgentIo } from './urgent.ts';
 
 /** Bulk waits while the carrier holds more than this: the rest would queue where priorities do not reach. */
 const BULK_BUFFERED_BYTES = 64 * 1024;
@@ -21,11 +22,11 @@ const BULK_BUFFERED_BYTES = 64 * 1024;
 const URGENT_BUFFERED_BYTES = 256 * 1024;
 /** Class 0 waits above this: only a peer that does not read gets us here. */
 const CONTROL_BUFFERED_BYTES = 1024 * 1024;
-/** Passes per flush while the kernel takes everything at once; then other sockets get their turn. */
-const PASSES = 4;
-
-/** Opaque value of pings that ask for a probe; keepalive counts from 1, so the answer is nobody's. */
-const PROBE_OPAQUE = 0;
+/**
+ * Passes per flush while the kernel takes everything at once; then other sockets get their turn. Each may take twice
+ * what the one before did: fewer and longer writes to a path that takes them, and no queue in front of one that does not.
+ */
+const PASSES = 3;
 
 /** Something that the scheduler can choose. */
 export interface Source extends Flow {
@@ -36,28 +37,26 @@ export interface Source extends Flow {
   nextFrame(done: (() => void)[]): OutFrame;
 }
 
-/** A stream that has credit to announce. */
-export interface CreditHolder {
-  readonly id: number;
-  creditDue: number;
-}
-
 /** What the session answers when a flush asks. */
-export interface OutletIo {
-  /** The acknowledgement that is due now, if any; not `asked`: something else leaves, and it may go along. */
-  ack(now: number, asked: boolean): Ack | undefined;
-  /** PING left. */
-  pingSent(now: number): void;
+export interface OutletIo extends UrgentIo {
+  /** Wire bytes of reliable frames, so far. */
+  receivedBytes(): number;
+  /** A flush threw half-way: what it sent and what it only took nobody knows. */
+  broke(error: unknown): void;
 }
 
 export class Outlet {
-  readonly governor = new Governor(() => this.#probe());
+  readonly governor = new Governor(
+    () => this.#probe(),
+    () => this.#io.receivedBytes(),
+  );
   readonly replay: ReplayBuffer;
   readonly #clock: Clock;
   readonly #io: OutletIo;
   readonly #metrics: TunnelMetrics | undefined;
   readonly #scheduler = new Scheduler();
   readonly #packer = new Packer();
+  readonly #urgent: Urgent;
   #carrier: Carrier | undefined;
   #scheduled = false;
   /** When the turn began that the next flush ends. */
@@ -65,12 +64,6 @@ export class Outlet {
   #flushing = false;
   /** Next sequence to send on this carrier; below `replay.next` while replaying. */
   #cursor: number;
-  #control: OutFrame[] = [];
-  readonly #credits = new Set<CreditHolder>();
-  #ping: Buffer | undefined;
-  #pong: Buffer | undefined;
-  #probing = false;
-  #ackAsked = false;
   #done: (() => void)[] = [];
   #failed: (error: unknown) => void;
 
@@ -86,6 +79,7 @@ export class Outlet {
     this.#io = init.io;
     this.#metrics = init.metrics;
     this.#failed = init.failed;
+    this.#urgent = new Urgent(init.io);
     this.replay = new ReplayBuffer(init.firstSequence);
     this.#cursor = init.firstSequence;
   }
@@ -101,9 +95,7 @@ export class Outlet {
 
   detach(): void {
     this.#carrier = undefined;
-    this.#ping = undefined;
-    this.#pong = undefined;
-    this.#probing = false;
+    this.#urgent.detach();
     this.#packer.reset();
   }
 
@@ -112,30 +104,29 @@ export class Outlet {
     this.detach();
     this.replay.clear();
     this.#cursor = this.replay.next;
-    this.#control = [];
-    this.#credits.clear();
+    this.#urgent.clear();
     this.#done = [];
   }
 
   /** Class 0: leaves before everything else, in order. */
   control(frame: OutFrame): void {
-    this.#control.push(frame);
+    this.#urgent.control(frame);
     this.schedule();
   }
 
   /** Frames of class 0 that wait for room. */
   get controlWaiting(): number {
-    return this.#control.length;
+    return this.#urgent.waiting;
   }
 
   credit(holder: CreditHolder): void {
-    this.#credits.add(holder);
+    this.#urgent.credit(holder);
     this.schedule();
   }
 
   forget(source: Source & CreditHolder): void {
     this.#scheduler.deactivate(source);
-    this.#credits.delete(source);
+    this.#urgent.forget(source);
   }
 
   activate(source: Source): void {
@@ -150,24 +141,23 @@ export class Outlet {
     this.#scheduler.deactivate(source);
   }
 
-  /** Only the newest PING and PONG wait: a peer that pings faster than it reads gets fewer answers. */
   ping(payload: Buffer): void {
-    this.#ping = payload;
+    this.#urgent.ping(payload);
     this.schedule();
   }
 
   pong(payload: Buffer): void {
-    this.#pong = payload;
+    this.#urgent.pong(payload);
     this.schedule();
   }
 
   #probe(): void {
-    this.#probing = true;
+    this.#urgent.probe();
     this.schedule();
   }
 
   acknowledge(): void {
-    this.#ackAsked = true;
+    this.#urgent.acknowledge();
     this.schedule();
   }
 
@@ -194,7 +184,7 @@ export class Outlet {
         const carrier = this.#carrier;
         if (carrier === undefined) return;
         carrier.cork();
-        const sent = this.#fill(carrier);
+        const sent = this.#fill(carrier, BULK_BUFFERED_BYTES << pass);
         this.#packer.flush(carrier);
         carrier.uncork();
         this.#runDone();
@@ -202,6 +192,8 @@ export class Outlet {
         if (this.#carrier?.bufferedAmount !== 0) return; // `drained` goes on
       }
       this.schedule();
+    } catch (error) {
+      this.#io.broke(error);
     } finally {
       this.#flushing = false;
     }
@@ -221,9 +213,9 @@ export class Outlet {
   }
 
   /** One pass. True when anything was sent. */
-  #fill(carrier: Carrier): boolean {
+  #fill(carrier: Carrier, bulkBytes: number): boolean {
     const now = this.#clock.monotonic();
-    let sent = this.#unreliable(carrier, now);
+    let sent = this.#urgent.takeUncounted(now, this.#waits, (frame) => this.#packer.add(carrier, frame, 0));
     while (this.#cursor < this.replay.next) {
       if (this.#buffered(carrier) > URGENT_BUFFERED_BYTES) return sent;
       const frame = this.replay.at(this.#cursor);
@@ -235,30 +227,17 @@ export class Outlet {
     if (this.replay.bytes === 0) this.governor.restarted(now);
     const left: Departure = { sentAt: now, delivered: this.governor.delivered };
     const hardCap = this.governor.capBytes + EXEMPT_BYTES;
-    if (this.#control.length > 0) {
-      let count = 0;
-      for (const frame of this.#control) {
-        if (this.replay.bytes >= hardCap || this.#buffered(carrier) > CONTROL_BUFFERED_BYTES) break;
-        this.#emit(carrier, frame, left);
-        count += 1;
-      }
-      this.#control = count === this.#control.length ? [] : this.#control.slice(count);
-      sent ||= count > 0;
+    if (this.#urgent.waits) {
+      const hasRoom = (): boolean =>
+        this.replay.bytes < hardCap && this.#buffered(carrier) <= CONTROL_BUFFERED_BYTES;
+      sent = this.#urgent.take(hasRoom, (frame) => this.#emit(carrier, frame, left)) || sent;
     }
-    for (const holder of this.#credits) {
-      if (this.replay.bytes >= hardCap || this.#buffered(carrier) > CONTROL_BUFFERED_BYTES) break;
-      this.#credits.delete(holder);
-      const due = holder.creditDue;
-      holder.creditDue = 0;
-      this.#emit(carrier, outFrame(TYPE.CREDIT, holder.id, writeCredit(due)), left);
-      sent = true;
-    }
-    sent = this.#scheduledFrames(carrier, left) || sent;
+    sent = this.#scheduledFrames(carrier, left, bulkBytes) || sent;
     this.#metrics?.flushed();
     return sent;
   }
 
-  #scheduledFrames(carrier: Carrier, left: Departure): boolean {
+  #scheduledFrames(carrier: Carrier, left: Departure, bulkBytes: number): boolean {
     const now = left.sentAt;
     const scheduler = this.#scheduler;
     const cap = this.governor.capBytes;
@@ -271,12 +250,14 @@ export class Outlet {
         this.governor.limited();
         if (inFlight >= cap + EXEMPT_BYTES) return sent;
       }
-      const source = scheduler.pick(inFlight >= cap ? 1 : buffered > BULK_BUFFERED_BYTES ? 2 : 3) as
-        | Source
-        | undefined;
-      if (source === undefined) return sent;
+      const source = scheduler.pick(inFlight >= cap ? 1 : buffered > bulkBytes ? 2 : 3) as Source | undefined;
+      if (source === undefined) {
+        if (scheduler.waiting === 'none') this.governor.satisfied(inFlight);
+        return sent;
+      }
       if (!source.ready) {
         // what it had was taken back
+        source.queuedAt = 0;
         scheduler.deactivate(source);
         continue;
       }
@@ -287,43 +268,15 @@ export class Outlet {
       }
       this.#emit(carrier, frame, left);
       scheduler.sent(source, frameBytes(frame), now);
-      if (!source.ready) scheduler.deactivate(source);
+      // its next frame waits from now on
+      if (source.ready) source.queuedAt = now;
+      else scheduler.deactivate(source);
       sent = true;
     }
   }
 
   get #waits(): boolean {
-    return (
-      this.#control.length > 0 ||
-      this.#credits.size > 0 ||
-      this.#scheduler.waiting !== 'none' ||
-      this.#cursor < this.replay.next
-    );
-  }
-
-  #unreliable(carrier: Carrier, now: number): boolean {
-    let sent = false;
-    const send = (type: number, payload: Buffer, flags = 0): void => {
-      this.#packer.add(carrier, outFrame(type, 0, payload, flags), 0);
-      sent = true;
-    };
-    if (this.#pong !== undefined) {
-      send(TYPE.PONG, this.#pong);
-      this.#pong = undefined;
-    }
-    if (this.#probing) {
-      send(TYPE.PING, writePing({ opaque: PROBE_OPAQUE, sentMs: now }), FLAG_PROBE);
-      this.#probing = false;
-    }
-    if (this.#ping !== undefined) {
-      send(TYPE.PING, this.#ping);
-      this.#ping = undefined;
-      this.#io.pingSent(now);
-    }
-    const ack = this.#ackAsked || this.#waits ? this.#io.ack(now, this.#ackAsked) : undefined;
-    this.#ackAsked = false;
-    if (ack !== undefined) send(TYPE.ACK, writeAck(ack));
-    return sent;
+    return this.#urgent.waits || this.#scheduler.waiting !== 'none' || this.#cursor < this.replay.next;
   }
 
   #emit(carrier: Carrier, frame: OutFrame, left: Departure): void {

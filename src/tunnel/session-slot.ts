@@ -8,9 +8,7 @@ import type { PcgError } from '../base/errors.ts';
 import { STREAM, StreamError } from './codes.ts';
 import type { OpenOptions, Tunnel, TunnelStream } from './ports.ts';
 import type { TunnelSession } from './session.ts';
-
-/** Without `deadlineMs`: long enough for a reconnect, short enough for a person. */
-export const OPEN_DEADLINE_MS = 10_000;
+import { OPEN_DEADLINE_MS } from './streams.ts';
 
 export class SessionSlot implements Tunnel {
   readonly #clock: Clock;

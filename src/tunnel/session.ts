@@ -219,9 +219,11 @@ export class Session implements TunnelSession {
       clock: init.clock,
       io: {
         ack: (now, asked) => (asked ? this.#receipts.take(now) : this.#receipts.ride(now)),
+        receivedBytes: () => this.#receipts.bytes,
         pingSent: (now) => {
           if (this.#phase.kind === 'attached') this.#phase.keepalive.pingSent(now);
         },
+        broke: (error) => this.#broke(error),
       },
       firstSequence: init.first?.sequence ?? 0,
       metrics: init.metrics,
@@ -333,14 +335,14 @@ export class Session implements TunnelSession {
       now,
       this.#init.random,
     );
-    const beat = onBeat(this.#clock, (at) => this.#onBeat(carrier, keepalive, at));
+    const beat = onBeat(this.#clock, (at) => this.#safely(() => this.#onBeat(carrier, keepalive, at)));
     this.#phase = { kind: 'attached', carrier, keepalive, beat };
     this.#outlet.attach(carrier);
     this.#tell();
     // last: messages that waited in the carrier are delivered in here
     carrier.bind({
       message: (data) => {
-        if (this.#isCurrent(carrier)) this.#onMessage(data);
+        if (this.#isCurrent(carrier)) this.#safely(() => this.#onMessage(data));
       },
       drained: () => {
         if (this.#isCurrent(carrier)) this.#outlet.flush();
@@ -357,6 +359,24 @@ export class Session implements TunnelSession {
     const { carrier } = this.#phase;
     this.#lose(closeCode, reason);
     carrier.close(closeCode, reason);
+  }
+
+  /** What throws where nobody listens (memory that is not there) ends this session, and neither the process nor others. */
+  #safely(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#broke(error);
+    }
+  }
+
+  /** A frame may be lost half-way: the session cannot go on, the next one can. */
+  #broke(error: unknown): void {
+    this.#init.log?.error({ session: this.id, error: describeError(error) }, 'the session broke');
+    const carrier = this.#phase.kind === 'attached' ? this.#phase.carrier : undefined;
+    this.#lose(1006, 'this end failed');
+    this.close(CLOSE.INTERNAL, 'this end failed');
+    carrier?.terminate();
   }
 
   #isCurrent(carrier: Carrier): boolean {
@@ -580,7 +600,7 @@ export class Session implements TunnelSession {
     return {
       state: () => this.#phase.kind,
       inflightBytes: () => (this.#phase.kind === 'attached' ? replay.bytes : 0),
-      inflightCapBytes: () => governor.capBytes,
+      inflightCapBytes: () => (this.#phase.kind === 'attached' ? governor.capBytes : 0),
       replayBytes: () => replay.bytes,
       lagMs: () => loopLagMs(this.#clock),
       streamsStalled: () => this.#streams.stalled,

@@ -36,8 +36,8 @@ const MAX_UNANSWERED = 256;
 const MAX_WAITING_ANSWERS = 4096;
 /** A target that does not answer within this time is CONN_TIMEOUT. */
 export const DIAL_DEADLINE_MS = 10_000;
-/** The opener waits longer than the dial, so that it hears the reason. */
-const OPEN_DEADLINE_MS = 15_000;
+/** The opener waits longer than the dial, so that it hears the reason; long enough for a reconnect, short enough for a person. */
+export const OPEN_DEADLINE_MS = 15_000;
 const LAST_STREAM_ID = 0xffff_ffff;
 const DEFAULT_CLASS: StreamClass = 2;
 

@@ -6,9 +6,10 @@ import { Assembly } from '../base/assembly.ts';
 import { STREAM, StreamError } from './codes.ts';
 import { MAX_CREDIT_BYTES } from './credit.ts';
 import { FLAG_FIN, HEADER_BYTES, type OutFrame, outFrame, TYPE } from './frame.ts';
-import type { CreditHolder, Source } from './outlet.ts';
+import type { Source } from './outlet.ts';
 import { FlowLink } from './scheduler.ts';
 import type { SyncKind } from './session.ts';
+import type { CreditHolder } from './urgent.ts';
 
 /** Longest payload; a document or a batch of events fits. Longer ones are refused at the sender. */
 export const MAX_SYNC_BYTES = 1024 * 1024;

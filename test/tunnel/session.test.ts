@@ -3,6 +3,9 @@ import { Duplex, duplexPair } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
+import { PcgError } from '../../src/base/errors.ts';
+import { STREAM } from '../../src/tunnel/codes.ts';
+import { SessionSlot } from '../../src/tunnel/session-slot.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { SessionPair } from '../support/session-pair.ts';
 
@@ -39,6 +42,17 @@ describe('session', () => {
       expect(met.gateway.kind).toBe('resumed');
     }
     expect(sha(await read)).toBe(sha(data));
+  });
+
+  it('26: whoever opens through a slot hears of a dial that nobody answers as CONN_TIMEOUT, from the peer', async () => {
+    const clock = new ManualClock();
+    await using pair = await SessionPair.connected({ clock, gatewayTarget: () => new Promise(() => {}) });
+    const slot = new SessionSlot(clock, () => new PcgError('GATEWAY_OFFLINE', 'not connected'));
+    slot.replace(pair.portal);
+    const opening = slot.open({ target: 'tcp:hole.site:80' }).catch((error: unknown) => error);
+    await clock.advance(16_000);
+    expect(await opening).toMatchObject({ streamCode: STREAM.CONN_TIMEOUT });
+    expect([pair.portal.streams, pair.gateway.streams]).toEqual([0, 0]);
   });
 
   it('ends streams with SESSION_LOST after the grace time', async () => {
