@@ -84,6 +84,7 @@ export function createSyncPort({
     current,
     pendingSnapshots: () => outbox.pendingSnapshots(),
     pendingEvents: (afterSeq, limit) => outbox.pendingEvents(afterSeq, limit),
+    oldestEventAt: () => outbox.oldestUnacknowledgedAt(),
     acknowledgeSnapshot: (kind, id, revision) => outbox.acknowledgeSnapshot(kind, id, revision),
     acknowledgeEvents: (seq) => outbox.acknowledgeEvents(seq),
     onChange: (listener) => outbox.onChange(listener),

@@ -21,6 +21,7 @@ interface PortalOptions {
   readonly tlsKey: string | undefined;
   readonly tlsCa: string | undefined;
   readonly kubePort: number | undefined;
+  readonly trustProxy: boolean | undefined;
   readonly adminEmail: string;
   readonly logLevel: string;
 }
@@ -45,16 +46,17 @@ export function portalCommand(program: Command, context: CliContext): void {
     .option('--tls-key <path>', PORTAL_SETTINGS.tlsKey.doc)
     .option('--tls-ca <path>', PORTAL_SETTINGS.tlsCa.doc)
     .option('--kube-port <n>', PORTAL_SETTINGS.kubePort.doc, integerOption(0, 65_535))
+    .option('--trust-proxy', PORTAL_SETTINGS.trustProxy.doc)
     .option('--admin-email <address>', 'first tenant administrator', emailOption, 'admin@localhost')
     .option('--log-level <level>', 'trace, debug, info, warn, error', logLevelOption, 'info')
     .addHelpText(
       'after',
-      "\nThe first administrator's password comes from PCG_ADMIN_PASSWORD; without it one is made and printed once.\nThe TLS options have environment variables: see `pcg help environment`.",
+      "\nThe first administrator's password comes from PCG_ADMIN_PASSWORD; without it one is made and printed once.\nThe TLS options and --trust-proxy have environment variables: see `pcg help environment`.",
     )
     .action(async (options: PortalOptions) => {
-      const { tlsCert, tlsKey, tlsCa, kubePort } = options;
+      const { tlsCert, tlsKey, tlsCa, kubePort, trustProxy } = options;
       const settings = loadSettings(PORTAL_SETTINGS, {
-        flags: { tlsCert, tlsKey, tlsCa, kubePort },
+        flags: { tlsCert, tlsKey, tlsCa, kubePort, trustProxy },
         environment: context.environment,
       }).values;
       const given = settings.adminPassword;
@@ -67,6 +69,7 @@ export function portalCommand(program: Command, context: CliContext): void {
           ? { kind: 'postgres', url: options.store }
           : { kind: 'sqlite', path: options.store },
         ...secured,
+        trustProxy: settings.trustProxy,
         ...(options.publicUrl === undefined ? {} : { publicUrl: options.publicUrl }),
         admin: { email: options.adminEmail, ...(given === undefined ? {} : { password: new Secret(given) }) },
         clock: context.clock,

@@ -23,6 +23,7 @@ export const AGENT_SETTINGS = {
     format: 'string',
     default: '127.0.0.1:8686',
     env: 'PCG_LISTEN',
+    canBeEmpty: true,
     check: hostAndPort,
   },
   maasUrl: {

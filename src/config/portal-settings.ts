@@ -32,6 +32,12 @@ export const PORTAL_SETTINGS = {
     default: null,
     env: 'PCG_KUBE_PORT',
   },
+  trustProxy: {
+    doc: 'Callers have the address that a load balancer puts last into X-Forwarded-For; only behind one that always does.',
+    format: 'boolean',
+    default: false,
+    env: 'PCG_TRUST_PROXY',
+  },
 } as const satisfies SettingDefinitions;
 
 export const CLIENT_SETTINGS = {

@@ -15,6 +15,8 @@ export interface SettingDefinition {
   readonly default: string | number | boolean | readonly string[] | null;
   /** Environment variable; a secret may also come from `<env>_FILE`. */
   readonly env: string;
+  /** An empty variable is a value of its own; any other that is empty counts as not set. */
+  readonly canBeEmpty?: boolean;
   /** What is wrong with a value that has the format; undefined when nothing is. Never quotes credentials. */
   readonly check?: (value: unknown) => string | undefined;
 }
@@ -148,7 +150,7 @@ function readEnvironment(
   const found: Record<string, unknown> = {};
   for (const [key, definition] of Object.entries(definitions)) {
     const value = environment[definition.env];
-    if (value !== undefined && value !== '') found[key] = value;
+    if (value !== undefined && (value !== '' || definition.canBeEmpty)) found[key] = value;
     const file = definition.format === 'secret' ? environment[`${definition.env}_FILE`] : undefined;
     if (file === undefined || file === '' || key in found) continue;
     try {

@@ -7,6 +7,7 @@ import type { Clock } from '../base/clock.ts';
 import { PcgError } from '../base/errors.ts';
 import { Secret } from '../base/log.ts';
 import { type Role, RoleSchema } from '../contract/api.ts';
+import { networkOf } from '../tunnel/strangers.ts';
 import { newId } from './ids.ts';
 import type { PortalLimits } from './limits.ts';
 import { hashBearer, hashPassword, newBearer, newPassword, verifyPassword } from './password.ts';
@@ -66,7 +67,7 @@ export class Auth {
     const existing = await this.#userByEmail(admin.email);
     if (existing) {
       // An explicit password is the operator's word: it resets the stored one.
-      if (admin.password && !(await verifyPassword(admin.password.reveal(), existing.password_hash)))
+      if (admin.password && !(await this.#isPassword(admin.password, existing)))
         await this.setPassword(existing.id, admin.password);
       return undefined;
     }
@@ -86,7 +87,7 @@ export class Auth {
     const user: UsersTable = {
       id: newId('us'),
       email: normalEmail(email),
-      password_hash: await hashPassword(password.reveal()),
+      password_hash: await hashPassword(password.reveal(), this.#limits.passwordCost),
       role,
       disabled: 0,
       created_at: this.#clock.now(),
@@ -104,7 +105,7 @@ export class Auth {
   /** All other sessions of the user end: whoever knew the old password is out. */
   async setPassword(userId: string, password: Secret): Promise<void> {
     checkPassword(password);
-    const hash = await hashPassword(password.reveal());
+    const hash = await hashPassword(password.reveal(), this.#limits.passwordCost);
     await this.#db.transaction().execute(async (tx) => {
       await tx.updateTable('users').set({ password_hash: hash }).where('id', '=', userId).execute();
       await tx.deleteFrom('tokens').where('user_id', '=', userId).where('kind', '=', 'session').execute();
@@ -116,7 +117,7 @@ export class Auth {
     password: Secret,
     address: string,
   ): Promise<IssuedToken & { user: UsersTable }> {
-    const key = `${address} ${normalEmail(email)}`;
+    const key = `${networkOf(address)} ${normalEmail(email)}`;
     const waitMs = this.#failures.waitMs(key);
     if (waitMs > 0) {
       const seconds = Math.ceil(waitMs / 1000);
@@ -127,7 +128,7 @@ export class Auth {
     // Counted before the slow check, so that parallel guesses do not all slip under the limit.
     this.#failures.count(key);
     const user = await this.#userByEmail(email);
-    const right = await verifyPassword(password.reveal(), user?.password_hash);
+    const right = await this.#isPassword(password, user);
     if (!user || !right || user.disabled !== 0)
       throw new PcgError('UNAUTHENTICATED', 'e-mail or password is wrong', {
         fix: 'Check both; ask a tenant administrator for a new password.',
@@ -191,6 +192,10 @@ export class Auth {
       tokenId: row.id,
       scope: row.scope,
     };
+  }
+
+  #isPassword(password: Secret, user: UsersTable | undefined): Promise<boolean> {
+    return verifyPassword(password.reveal(), user?.password_hash, this.#limits.passwordCost);
   }
 
   #userByEmail(email: string): Promise<UsersTable | undefined> {

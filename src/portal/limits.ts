@@ -16,10 +16,12 @@ export interface PortalLimits {
   readonly sessionTtlMs: number;
   /** Token in a downloaded kubeconfig. */
   readonly kubeconfigTtlMs: number;
-  /** Wrong passwords per address and e-mail within `signInWindowMs`. */
+  /** N of scrypt for a new password: 1 KiB of memory for each, and time in proportion. */
+  readonly passwordCost: number;
+  /** Wrong passwords per address (of IPv6: per /64) and e-mail within `signInWindowMs`. */
   readonly signInTries: number;
   readonly signInWindowMs: number;
-  /** Unauthenticated pairing calls per address within `pairingWindowMs`. */
+  /** Unauthenticated pairing calls per address (of IPv6: per /64) within `pairingWindowMs`. */
   readonly pairingCalls: number;
   readonly pairingWindowMs: number;
   /** A question to the gateway's agent: inventory, placement, validation. */
@@ -58,6 +60,7 @@ export const DEFAULT_LIMITS: PortalLimits = {
   staleAfterMs: 15_000,
   sessionTtlMs: 12 * HOUR_MS,
   kubeconfigTtlMs: 30 * 24 * HOUR_MS,
+  passwordCost: 2 ** 16, // 64 MiB and about 150 ms on one core: dear to guess, cheap to sign in
   signInTries: 8,
   signInWindowMs: 5 * MINUTE_MS,
   pairingCalls: 60,

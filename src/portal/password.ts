@@ -1,12 +1,12 @@
 /** Passwords and bearer secrets. Passwords: scrypt with a salt each. Bearer secrets: 256 random bits, kept as SHA-256. */
 import { createHash, randomBytes, scrypt, timingSafeEqual } from 'node:crypto';
 
-/** 64 MiB and about 150 ms on one core: dear to guess, cheap to sign in. */
-const COST = { N: 2 ** 16, r: 8, p: 1 };
+/** So 1 KiB of memory for each of N, which limits.ts has. */
+const BLOCK = { r: 8, p: 1 };
 const KEY_BYTES = 32;
 const MAX_MEMORY = 256 * 1024 * 1024;
 
-function derive(password: string, salt: Buffer, cost: typeof COST): Promise<Buffer> {
+function derive(password: string, salt: Buffer, cost: { N: number; r: number; p: number }): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     scrypt(password.normalize('NFKC'), salt, KEY_BYTES, { ...cost, maxmem: MAX_MEMORY }, (error, key) =>
       error ? reject(error) : resolve(key),
@@ -15,17 +15,23 @@ function derive(password: string, salt: Buffer, cost: typeof COST): Promise<Buff
 }
 
 /** `scrypt$N$r$p$salt$key`, base64url. */
-export async function hashPassword(password: string): Promise<string> {
+export async function hashPassword(password: string, N: number): Promise<string> {
   const salt = randomBytes(16);
-  const key = await derive(password, salt, COST);
-  return ['scrypt', COST.N, COST.r, COST.p, salt.toString('base64url'), key.toString('base64url')].join('$');
+  return written(N, salt, await derive(password, salt, { N, ...BLOCK }));
 }
 
-/** Constant work for an unknown user, so that time does not tell which e-mails exist. */
-const NOBODY = `scrypt$${COST.N}$${COST.r}$${COST.p}$${randomBytes(16).toString('base64url')}$${randomBytes(KEY_BYTES).toString('base64url')}`;
+function written(N: number, salt: Buffer, key: Buffer): string {
+  return ['scrypt', N, BLOCK.r, BLOCK.p, salt.toString('base64url'), key.toString('base64url')].join('$');
+}
 
-export async function verifyPassword(password: string, stored: string | undefined): Promise<boolean> {
-  const [kind, N, r, p, salt, key] = (stored ?? NOBODY).split('$');
+/** As much work for an unknown user (undefined), so that time does not tell which e-mails exist. */
+export async function verifyPassword(
+  password: string,
+  stored: string | undefined,
+  costOfNobody: number,
+): Promise<boolean> {
+  const checked = stored ?? written(costOfNobody, randomBytes(16), randomBytes(KEY_BYTES));
+  const [kind, N, r, p, salt, key] = checked.split('$');
   if (kind !== 'scrypt' || !salt || !key) return false;
   const derived = await derive(password, Buffer.from(salt, 'base64url'), {
     N: Number(N),

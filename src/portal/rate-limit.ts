@@ -1,4 +1,7 @@
-/** Counts tries per key in a fixed window; memory is bounded by forgetting the oldest keys first. */
+/**
+ * Counts tries per key in a fixed window; memory is bounded by forgetting the oldest keys first. Keys of addresses are
+ * made by `networkOf`: whoever has one address of IPv6 has a whole /64 of them.
+ */
 import type { Clock } from '../base/clock.ts';
 
 /** Keys remembered at once; an attacker with more addresses gets through one try a window each. */

@@ -23,6 +23,7 @@ import { seedProfiles } from './profiles.ts';
 import { openStore, type StoreOptions } from './store/open.ts';
 import { sweepForever } from './sweep.ts';
 import { TUNNEL_PATH } from '../tunnel/accept.ts';
+import { isCarriedUpgrade } from '../tunnel/upgrade-exchange.ts';
 import { acquireProcessLock } from '../store/sqlite.ts';
 import { readTlsFiles, type TlsFiles, watchTlsFiles } from './tls-files.ts';
 import { openTunnels } from './tunnels.ts';
@@ -73,6 +74,7 @@ const SERVER_SETTINGS = {
   keepAlive: true,
   keepAliveInitialDelay: TCP_KEEP_ALIVE_MS,
   maxHeaderSize: MAX_HEADER_BYTES,
+  shouldUpgradeCallback: isCarriedUpgrade,
 } as const;
 
 export async function startPortal(options: PortalOptions): Promise<RunningPortal> {

@@ -12,6 +12,7 @@ import { WebSocketServer } from 'ws';
 import type { Clock } from '../base/clock.ts';
 import { describeError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import type { Carrier } from './carrier.ts';
 import { CLOSE } from './codes.ts';
 import { SUBPROTOCOL } from './dial.ts';
 import { greetGateway, type GatewayLookup } from './handshake.ts';
@@ -22,6 +23,7 @@ import { type TunnelMetrics, tunnelMetrics } from './metrics.ts';
 import { Roster } from './roster.ts';
 import type { DrainNotice, SessionHandlers, TunnelSession } from './session.ts';
 import { READER_LIMITS, webSocketCarrier } from './socket.ts';
+import { STRANGER_BYTES, Strangers } from './strangers.ts';
 import { PortalSync } from './sync-portal.ts';
 
 export const TUNNEL_PATH = '/tunnel/v1';
@@ -34,6 +36,8 @@ export interface TunnelServerLimits {
   readonly unproven: number;
   /** What a rejected gateway is told to wait, seconds; each adds its own jitter. */
   readonly retryAfterS: number;
+  /** Gateways with a session, attached or waiting; one more hears 4503. One that is there may always come again. */
+  readonly sessions: number;
   /** Receive memory of all sessions together, bytes, above what each stream has at least. */
   readonly receiveBytes: number;
   /** How long a session waits for its gateway to come back, milliseconds. */
@@ -44,6 +48,7 @@ export const DEFAULT_LIMITS: TunnelServerLimits = {
   unprovenPerAddress: 20,
   unproven: 1000,
   retryAfterS: 5,
+  sessions: 10_000,
   receiveBytes: 512 * 1024 * 1024,
   graceMs: 120_000,
 };
@@ -96,7 +101,7 @@ class Server implements TunnelServer {
   readonly #serverId: string;
   readonly #stop = new AbortController();
   readonly #greeting = new Set<Promise<void>>();
-  readonly #unprovenOf = new Map<string, number>();
+  readonly #strangers: Strangers;
   readonly #webSockets = new WebSocketServer({
     noServer: true,
     clientTracking: false,
@@ -115,6 +120,8 @@ class Server implements TunnelServer {
   constructor(options: TunnelServerOptions) {
     this.#options = options;
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
+    const { unprovenPerAddress: perAddress, unproven: all } = this.#limits;
+    this.#strangers = new Strangers({ perAddress, all });
     this.#log = options.log.child({ part: 'tunnel' });
     this.#serverId = options.serverId ?? randomUUID();
     this.#metrics = options.registry && tunnelMetrics(options.registry);
@@ -123,7 +130,7 @@ class Server implements TunnelServer {
   }
 
   get unproven(): number {
-    return this.#greeting.size;
+    return this.#strangers.size;
   }
 
   handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): boolean {
@@ -138,12 +145,10 @@ class Server implements TunnelServer {
     if (offered !== undefined && !offered.split(',').some((name) => name.trim() === SUBPROTOCOL)) {
       return this.#reject(socket, 426, 'unknown subprotocol', address);
     }
-    if ((this.#unprovenOf.get(address) ?? 0) >= this.#limits.unprovenPerAddress) {
+    const full = this.#strangers.full(address);
+    if (full === 'address')
       return this.#reject(socket, 429, 'too many unproven connections of one address', address);
-    }
-    if (this.#greeting.size >= this.#limits.unproven) {
-      return this.#reject(socket, 503, 'too many unproven connections', address);
-    }
+    if (full === 'all') return this.#reject(socket, 503, 'too many unproven connections', address);
     this.#upgrades += 1;
     const order = this.#upgrades;
     this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => {
@@ -151,18 +156,20 @@ class Server implements TunnelServer {
       webSocket.on('error', (error) =>
         this.#log.debug({ address, error: describeError(error) }, 'socket error'),
       );
-      const greeting = this.#greet(webSocketCarrier(webSocket), address, order).catch((error: unknown) => {
+      const carrier = webSocketCarrier(webSocket, { untrustedBytes: STRANGER_BYTES });
+      // who was refused stays one until its socket is gone
+      const leave = this.#strangers.enter(address);
+      webSocket.once('close', leave);
+      const proven = (): void => {
+        leave();
+        carrier.trust();
+      };
+      const greeting = this.#greet(carrier, proven, address, order).catch((error: unknown) => {
         this.#log.error({ address, error: describeError(error) }, 'handshake failed unexpectedly');
         webSocket.terminate();
       });
-      this.#unprovenOf.set(address, (this.#unprovenOf.get(address) ?? 0) + 1);
       this.#greeting.add(greeting);
-      void greeting.finally(() => {
-        this.#greeting.delete(greeting);
-        const left = (this.#unprovenOf.get(address) ?? 1) - 1;
-        if (left > 0) this.#unprovenOf.set(address, left);
-        else this.#unprovenOf.delete(address);
-      });
+      void greeting.finally(() => this.#greeting.delete(greeting));
     });
     return true;
   }
@@ -187,8 +194,9 @@ class Server implements TunnelServer {
     this.#webSockets.close();
   }
 
-  async #greet(carrier: ReturnType<typeof webSocketCarrier>, address: string, order: number): Promise<void> {
+  async #greet(carrier: Carrier, proven: () => void, address: string, order: number): Promise<void> {
     const { clock, identity, software = 'pcg', capabilities } = this.#options;
+    const since = clock.monotonic();
     let owner: SessionOwner | undefined;
     let found: { readonly as: GatewayLookup; readonly disconnects: number } | undefined;
     const outcome = await greetGateway(
@@ -206,6 +214,8 @@ class Server implements TunnelServer {
           found = { as, disconnects };
           return as;
         },
+        isFull: (gatewayId) =>
+          this.roster.sessionCount >= this.#limits.sessions && !this.roster.get(gatewayId),
         metrics: this.#metrics,
         log: this.#log,
         processBudget: this.#processBudget,
@@ -222,6 +232,8 @@ class Server implements TunnelServer {
       this.#log.warn({ address, gateway, closeCode, reason }, 'gateway refused');
       return;
     }
+    proven();
+    this.#metrics?.handshake(clock.monotonic() - since);
     const { session, gatewayId, instanceId, gateway, displaced } = outcome;
     const arrival = {
       session,
@@ -273,6 +285,7 @@ class Server implements TunnelServer {
 
   #reject(socket: Duplex, status: 426 | 429 | 503, why: string, address: string): true {
     this.#log.warn({ address, status, why }, 'tunnel upgrade refused');
+    this.#metrics?.refused(status === 426 ? 'too-old' : 'busy');
     const text = { 426: 'Upgrade Required', 429: 'Too Many Requests', 503: 'Service Unavailable' }[status];
     const retry = status === 426 ? '' : `Retry-After: ${this.#limits.retryAfterS}\r\n`;
     socket.end(`HTTP/1.1 ${status} ${text}\r\nConnection: close\r\nContent-Length: 0\r\n${retry}\r\n`);

@@ -100,6 +100,7 @@ class Client implements TunnelClient {
   async run(signal: AbortSignal, force?: AbortSignal): Promise<void> {
     if (this.#running) throw new Error('the tunnel client runs already');
     this.#running = true;
+    using _lag = this.#metrics?.lagOf(() => this.#syncLagS());
     try {
       await runForever<AttemptOutcome>({
         clock: this.#options.clock,
@@ -120,6 +121,12 @@ class Client implements TunnelClient {
       this.tunnel.session?.close(CLOSE.GOING_AWAY, 'gateway stopped');
       this.tunnel.replace(undefined);
     }
+  }
+
+  async #syncLagS(): Promise<number> {
+    const { clock, sync } = this.#options;
+    const oldest = await sync.oldestEventAt();
+    return oldest === undefined ? 0 : Math.max(0, clock.now() - oldest) / 1000;
   }
 
   #decide(outcome: AttemptOutcome): number {
@@ -170,7 +177,7 @@ class Client implements TunnelClient {
       );
     }
     const greetedAt = clock.monotonic();
-    const owner = new SessionOwner(this.#options, this.tunnel, this.#log, this.#metrics);
+    const owner = new SessionOwner(this.#options, this.tunnel, this.#log);
     const held = this.tunnel.session;
     const { displaced } = this.#policy;
     // what the other agent may have resumed is not ours any more
@@ -289,9 +296,9 @@ class SessionOwner {
   readonly #sync: GatewaySync;
   #onChange: () => void = () => {};
 
-  constructor(options: TunnelClientOptions, slot: SessionSlot, log: Log, metrics: TunnelMetrics | undefined) {
+  constructor(options: TunnelClientOptions, slot: SessionSlot, log: Log) {
     const { clock, targets } = options;
-    this.#sync = new GatewaySync({ port: options.sync, clock, log, metrics });
+    this.#sync = new GatewaySync({ port: options.sync, clock, log });
     this.handlers = {
       target: targets,
       sync: (kind, payload) => this.#sync.receive(kind, payload),
@@ -365,6 +372,11 @@ const CLOSE_ERRORS: Record<number, { code: ErrorCode; message: string; fix?: str
     code: 'CONFLICT',
     message: 'another agent with the same identity took over the connection',
     fix: 'Two agents use the same identity, e.g. a cloned machine. Stop one, and pair it with a code of its own.',
+  },
+  [CLOSE.OVERLOADED]: {
+    code: 'PORTAL_UNREACHABLE',
+    message: 'the portal has as many gateways as it can hold',
+    fix: 'The gateway goes on trying. Add a portal, or remove gateways that are no more.',
   },
   [CLOSE.TOO_OLD]: {
     code: 'PORTAL_UNREACHABLE',

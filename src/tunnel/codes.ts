@@ -21,6 +21,7 @@ export const CLOSE = {
   TOO_OLD: 4426,
   TOO_MANY: 4429,
   INTERNAL: 4500,
+  /** The portal has as many sessions as it can hold. */
   OVERLOADED: 4503,
 } as const;
 
@@ -45,6 +46,7 @@ export const STREAM = {
   INTERNAL: 14,
   /** The target reset its TCP connection. */
   PEER_RESET: 15,
+  /** A connection to an HTTP target on which nothing was asked for minutes. */
   IDLE_TIMEOUT: 16,
 } as const;
 

@@ -35,7 +35,7 @@ interface Refused {
   readonly reason: string;
 }
 
-/** Resolves with the outcome; rejects only with the signal's reason, the carrier then being closed. */
+/** Resolves with the outcome. Rejects with the signal's reason or with what a turn threw, the carrier being closed. */
 export function converse<Outcome>(
   carrier: Carrier,
   clock: Clock,
@@ -99,6 +99,16 @@ export function converse<Outcome>(
       return;
     }
     signal.addEventListener('abort', onAbort, { once: true });
+    /** What throws here (memory that is not there) would end the process. */
+    const safely = (work: () => void): void => {
+      try {
+        work();
+      } catch (error) {
+        finish();
+        carrier.terminate();
+        reject(error as Error); // no matter where it has settled
+      }
+    };
     const onMessage = (message: Buffer): void => {
       let frames = 0;
       const fault = readFrames(
@@ -114,10 +124,12 @@ export function converse<Outcome>(
       if (fault !== undefined) refuse(CLOSE.PROTOCOL, 'unreadable handshake');
     };
     // before `bind`, which delivers what has already arrived
-    turn = begin(io);
+    safely(() => {
+      turn = begin(io);
+    });
     if (over) return;
     carrier.bind({
-      message: onMessage,
+      message: (message) => safely(() => onMessage(message)),
       closed(code, reason) {
         if (finish())
           resolve({ kind: 'refused', closeCode: code, reason: reason || 'the connection was closed' });

@@ -23,7 +23,7 @@ import {
   welcomeSchema,
 } from './greetings.ts';
 import type { Identity } from './identity.ts';
-import type { TunnelMetrics } from './metrics.ts';
+import type { RefusedReason, TunnelMetrics } from './metrics.ts';
 import { defaultSettings, Session, type SessionHandlers, type TunnelSession } from './session.ts';
 import { Transcript } from './transcript.ts';
 
@@ -84,6 +84,8 @@ export interface PortalHandshakeOptions {
   /** Milliseconds a session survives without a carrier; default 120 s, at most 10 min. */
   readonly graceMs?: number;
   lookup(gatewayId: string, instanceId: string): Promise<GatewayLookup>;
+  /** There is no room for a session of this gateway: it hears OVERLOADED once it has proven its key. */
+  isFull?(gatewayId: string): boolean;
   /** The session with this id, alive or not, if this process knows it. */
   findSession(sessionId: string): TunnelSession | undefined;
   handlers(gateway: { readonly gatewayId: string; readonly instanceId: string }): SessionHandlers;
@@ -109,12 +111,14 @@ export type PortalHandshakeOutcome =
       readonly closeCode: number;
       readonly reason: string;
       readonly gatewayId?: string;
+      /** As it is counted; else `other`. */
+      readonly as?: RefusedReason;
     };
 
 export const DEFAULT_GRACE_MS = 120_000;
 const MAX_GRACE_MS = 600_000;
 
-/** Gateway end. The carrier is then bound to the session or closed. Rejects only with the signal's reason. */
+/** Gateway end. The carrier is then bound to the session or closed. Rejects as `converse` does. */
 export function greetPortal(
   carrier: Carrier,
   options: GatewayHandshakeOptions,
@@ -125,15 +129,20 @@ export function greetPortal(
   );
 }
 
-/** Portal end; speaks first. */
-export function greetGateway(
+/** Portal end; speaks first. Rejects as `converse` does. */
+export async function greetGateway(
   carrier: Carrier,
   options: PortalHandshakeOptions,
   signal: AbortSignal,
 ): Promise<PortalHandshakeOutcome> {
-  return converse<PortalHandshakeOutcome>(carrier, options.clock, signal, (io) =>
-    portalTurns(carrier, options, io),
+  const outcome: PortalHandshakeOutcome = await converse<PortalHandshakeOutcome>(
+    carrier,
+    options.clock,
+    signal,
+    (io) => portalTurns(carrier, options, io),
   );
+  if (outcome.kind === 'refused') options.metrics?.refused(outcome.as ?? 'other');
+  return outcome;
 }
 
 // ---- gateway
@@ -303,19 +312,20 @@ function portalTurns(
     }),
   );
 
-  const refuse = (closeCode: number, reason: string, gatewayId?: string): Turn => {
+  const refuse = (closeCode: number, reason: string, gatewayId?: string, as?: RefusedReason): Turn => {
     io.end(closeCode, {
       kind: 'refused',
       closeCode,
       reason,
       ...(gatewayId === undefined ? {} : { gatewayId }),
+      ...(as === undefined ? {} : { as }),
     });
     return nobody;
   };
 
   /** Said to RESUME, and `moved` also to HELLO. */
-  const fail = (reason: ResumeFailReason, hint?: string): Turn => {
-    options.metrics?.resumed(reason);
+  const fail = (to: number, reason: ResumeFailReason, hint?: string): Turn => {
+    if (to === TYPE.RESUME) options.metrics?.resumed(reason);
     io.send(
       TYPE.RESUME_FAIL,
       transcript.seal(TYPE.RESUME_FAIL, identity, { reason, ...(hint === undefined ? {} : { hint }) }),
@@ -337,11 +347,16 @@ function portalTurns(
       () => options.lookup(gatewayId, instanceId),
       (found) => {
         // whoever cannot prove the key learns nothing about which gateways exist
-        if (found.kind === 'unknown') return refuse(CLOSE.UNAUTHENTICATED, 'unknown gateway', gatewayId);
-        if (found.kind === 'revoked') return refuse(CLOSE.REVOKED, 'the gateway was revoked', gatewayId);
-        if (!transcript.verify(type, payload, found.publicKey))
-          return refuse(CLOSE.UNAUTHENTICATED, 'the gateway did not prove its key', gatewayId);
-        return found.kind === 'moved' ? fail('moved', found.hint) : proven();
+        if (found.kind === 'unknown')
+          return refuse(CLOSE.UNAUTHENTICATED, 'unknown gateway', gatewayId, 'unknown');
+        if (found.kind === 'revoked')
+          return refuse(CLOSE.REVOKED, 'the gateway was revoked', gatewayId, 'revoked');
+        if (!transcript.verify(type, payload, found.publicKey)) {
+          if (type === TYPE.RESUME) options.metrics?.resumed('rejected');
+          const why = 'the gateway did not prove its key';
+          return refuse(CLOSE.UNAUTHENTICATED, why, gatewayId, 'wrong-proof');
+        }
+        return found.kind === 'moved' ? fail(type, 'moved', found.hint) : proven();
       },
     );
     return nobody;
@@ -358,9 +373,11 @@ function portalTurns(
     if (parsed === undefined) return refuse(CLOSE.PROTOCOL, 'unreadable HELLO');
     const version = Math.min(parsed.protocol.max, PROTOCOL.max);
     if (version < Math.max(parsed.protocol.min, PROTOCOL.min))
-      return refuse(CLOSE.TOO_OLD, 'no common protocol version', parsed.gatewayId);
+      return refuse(CLOSE.TOO_OLD, 'no common protocol version', parsed.gatewayId, 'too-old');
     return authenticate(TYPE.HELLO, payload, parsed, () => {
       const { gatewayId, instanceId } = parsed;
+      if (options.isFull?.(gatewayId))
+        return refuse(CLOSE.OVERLOADED, 'the portal has as many gateways as it can hold', gatewayId, 'full');
       const session = new Session({
         id: randomUUID(),
         role: 'portal',
@@ -414,15 +431,16 @@ function portalTurns(
     return authenticate(TYPE.RESUME, payload, parsed, () => {
       const session = options.findSession(parsed.sessionId);
       const owner = session === undefined ? undefined : owners.get(session);
-      if (!(session instanceof Session) || owner === undefined) return fail('unknown');
+      if (!(session instanceof Session) || owner === undefined) return fail(TYPE.RESUME, 'unknown');
       // another gateway's session is as unknown as none
       if (owner.gatewayId !== parsed.gatewayId || owner.instanceId !== parsed.instanceId)
-        return fail('unknown');
-      if (session.state.kind === 'closed') return fail('expired');
-      if (!session.acceptAttempt(parsed.attempt) || parsed.epoch > session.epoch) return fail('superseded');
+        return fail(TYPE.RESUME, 'unknown');
+      if (session.state.kind === 'closed') return fail(TYPE.RESUME, 'expired');
+      if (!session.acceptAttempt(parsed.attempt) || parsed.epoch > session.epoch)
+        return fail(TYPE.RESUME, 'superseded');
       if (!session.canResumeFrom(parsed.nextExpected)) {
         session.close(CLOSE.PROTOCOL, 'the gateway resumed at an impossible point');
-        return fail('gap');
+        return fail(TYPE.RESUME, 'gap');
       }
       // from here on nothing of the older carrier counts
       session.detach(CLOSE.SUPERSEDED, 'a newer connection took over');

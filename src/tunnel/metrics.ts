@@ -27,6 +27,11 @@ export interface SessionGauges {
 }
 
 export type OpenResult = 'ok' | 'refused' | 'denied' | 'busy' | 'timeout' | 'cancelled' | 'lost';
+/**
+ * Why a connection came to no session. `busy`: too many of its address or in all, or the portal stops; `full`: no room
+ * for another gateway; `other`: it left, said nothing in time or nothing that can be read, or the look-up failed.
+ */
+export type RefusedReason = 'unknown' | 'wrong-proof' | 'revoked' | 'too-old' | 'full' | 'busy' | 'other';
 export type ResumeResult = 'ok' | 'unknown' | 'expired' | 'superseded' | 'gap' | 'moved' | 'rejected';
 
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
@@ -36,11 +41,12 @@ export class TunnelMetrics {
   readonly #bytes = new Map<TargetKind, ByteCounts>();
   readonly #reconnects: Counter<'reason'>;
   readonly #handshake: Histogram;
+  readonly #refused: Counter<'reason'>;
   readonly #resumes: Counter<'result'>;
   readonly #queue: Histogram<'class'>;
   readonly #open: Histogram<'result'>;
   readonly #denied: Counter;
-  readonly #syncLag: Gauge;
+  readonly #lags = new Set<() => Promise<number>>();
   readonly #rtt: Histogram;
   readonly #streamBytes: Counter<'target' | 'direction'>;
   /** Of the present flush, milliseconds by class; below 0 when nothing of that class was sent. */
@@ -57,7 +63,7 @@ export class TunnelMetrics {
     const gauge = (
       name: string,
       help: string,
-      collect: (gauge: Gauge) => void,
+      collect: (gauge: Gauge) => void | Promise<void>,
       labelNames: string[] = [],
     ): Gauge =>
       new Gauge({
@@ -66,7 +72,7 @@ export class TunnelMetrics {
         labelNames,
         registers,
         collect() {
-          collect(this);
+          return collect(this);
         },
       });
     gauge(
@@ -96,11 +102,10 @@ export class TunnelMetrics {
     gauge('streams_stalled', 'Streams with data and no credit.', (it) =>
       it.set(sum((session) => session.streamsStalled())),
     );
-    this.#syncLag = gauge(
-      'sync_lag_seconds',
-      'Age of the oldest fact not acknowledged by the peer.',
-      () => {},
-    );
+    const lags = this.#lags;
+    gauge('sync_lag_seconds', 'Age of the oldest event not acknowledged by the peer.', async (it) => {
+      it.set(Math.max(0, ...(await Promise.all([...lags].map((read) => read())))));
+    });
     gauge(
       'streams_open',
       'Open streams by kind of target.',
@@ -143,6 +148,12 @@ export class TunnelMetrics {
       buckets: SECONDS,
       registers,
     });
+    this.#refused = new Counter({
+      name: 'pcg_tunnel_refused',
+      help: 'Connections that came to no session, at the portal.',
+      labelNames: ['reason'],
+      registers,
+    });
     this.#resumes = new Counter({
       name: 'pcg_tunnel_resumes',
       help: 'Attempts to resume a session.',
@@ -170,6 +181,12 @@ export class TunnelMetrics {
   track(session: SessionGauges): Disposable {
     this.#sessions.add(session);
     return { [Symbol.dispose]: () => void this.#sessions.delete(session) };
+  }
+
+  /** `seconds` is asked at scrape time, connected or not. Dispose when nobody ships events any more. */
+  lagOf(seconds: () => Promise<number>): Disposable {
+    this.#lags.add(seconds);
+    return { [Symbol.dispose]: () => void this.#lags.delete(seconds) };
   }
 
   /** Payload bytes so far, by kind of target and direction: what the counter will say. */
@@ -215,11 +232,11 @@ export class TunnelMetrics {
   rtt(ms: number): void {
     this.#rtt.observe(ms / 1000);
   }
+  refused(reason: RefusedReason): void {
+    this.#refused.inc({ reason });
+  }
   resumed(result: ResumeResult): void {
     this.#resumes.inc({ result });
-  }
-  syncLag(seconds: number): void {
-    this.#syncLag.set(seconds);
   }
 }
 

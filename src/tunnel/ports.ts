@@ -68,6 +68,8 @@ export interface GatewaySyncPort {
   current(): void;
   pendingSnapshots(): Promise<SyncSnapshot[]>;
   pendingEvents(afterSeq: number, limit: number): Promise<Event[]>;
+  /** When the oldest event happened that is not acknowledged, milliseconds since the epoch. For metrics. */
+  oldestEventAt(): Promise<number | undefined>;
   acknowledgeSnapshot(kind: string, id: string, revision: number): Promise<void>;
   acknowledgeEvents(seq: number): Promise<void>;
   onChange(listener: () => void): Disposable;

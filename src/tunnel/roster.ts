@@ -142,6 +142,10 @@ export class Roster {
     return this.#sessions.get(sessionId);
   }
 
+  get sessionCount(): number {
+    return this.#sessions.size;
+  }
+
   sessions(): TunnelSession[] {
     return [...this.#sessions.values()];
   }

@@ -46,10 +46,17 @@ export interface CarrierOptions {
    * anything in between (loopback measurements).
    */
   readonly mask?: 'auto' | 'zero';
+  /** What the peer may send, in bytes of frames, before `trust`; more ends with 4413. Default: all it likes. */
+  readonly untrustedBytes?: number;
+}
+
+export interface TrustingCarrier extends Carrier {
+  /** The peer has proven who it is. */
+  trust(): void;
 }
 
 /** The WebSocket must be open and made with `perMessageDeflate: false`. Nothing else may listen to its messages. */
-export function webSocketCarrier(webSocket: WebSocket, options: CarrierOptions = {}): Carrier {
+export function webSocketCarrier(webSocket: WebSocket, options: CarrierOptions = {}): TrustingCarrier {
   return new WebSocketCarrier(webSocket, options);
 }
 
@@ -63,18 +70,24 @@ interface Inside {
   };
 }
 
-/** Our reader goes in front of that of `ws`, unless that one is in the middle of a frame. */
+/**
+ * Our reader goes in front of that of `ws`, unless that one is in the middle of a frame. What `admits` refuses is
+ * dropped unread.
+ */
 function readOurselves(
   { _isServer: masked, _receiver: receiver }: Inside,
   message: (data: Buffer) => void,
+  admits: (bytes: number) => boolean,
 ): void {
-  if (receiver._bufferedBytes > 0) return;
   const other = receiver.write.bind(receiver);
-  const reader = new MessageReader(masked, { message, other });
-  receiver.write = (chunk) => reader.read(chunk);
+  const reader = receiver._bufferedBytes > 0 ? undefined : new MessageReader(masked, { message, other });
+  receiver.write = (chunk) => {
+    if (!admits(chunk.length)) return true;
+    return reader === undefined ? other(chunk) : reader.read(chunk);
+  };
 }
 
-class WebSocketCarrier implements Carrier {
+class WebSocketCarrier implements TrustingCarrier {
   readonly headroom = MAX_HEADER_BYTES;
   readonly #webSocket: WebSocket;
   readonly #socket: Socket;
@@ -84,16 +97,23 @@ class WebSocketCarrier implements Carrier {
   #early: Buffer[] = [];
   #over: { readonly code: number; readonly reason: string } | undefined;
   #localCode: number | undefined;
+  /** Bytes that the peer may still send. */
+  #allowance: number;
 
   constructor(webSocket: WebSocket, options: CarrierOptions) {
     this.#webSocket = webSocket;
+    this.#allowance = options.untrustedBytes ?? Number.POSITIVE_INFINITY;
     const inside = webSocket as unknown as Inside;
     this.#socket = inside._socket;
     const hidden = this.#socket instanceof TLSSocket || options.mask === 'zero';
     this.#zeroMask = !inside._isServer && hidden;
     this.#maskedWriter = inside._isServer || hidden ? undefined : new MaskedWriter(this.#socket);
     webSocket.on('message', (data, isBinary) => this.#onMessage(data, isBinary));
-    readOurselves(inside, (message) => this.#onMessage(message, true));
+    readOurselves(
+      inside,
+      (message) => this.#onMessage(message, true),
+      (bytes) => this.#admits(bytes),
+    );
     webSocket.on('close', (code, reason) => this.#onClose(code, reason));
     webSocket.on('error', (error: Error & { code?: string }) => {
       if (error.code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH') this.#localCode = CLOSE.TOO_BIG;
@@ -119,6 +139,19 @@ class WebSocketCarrier implements Carrier {
       const { code, reason } = this.#over;
       queueMicrotask(() => handler.closed(code, reason));
     }
+  }
+
+  trust(): void {
+    if (this.#allowance >= 0) this.#allowance = Number.POSITIVE_INFINITY;
+  }
+
+  #admits(bytes: number): boolean {
+    if (this.#allowance < 0) return false;
+    this.#allowance -= bytes;
+    if (this.#allowance >= 0) return true;
+    this.#localCode = CLOSE.TOO_BIG;
+    this.close(CLOSE.TOO_BIG, 'too much before the handshake');
+    return false;
   }
 
   cork(): void {

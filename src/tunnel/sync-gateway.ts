@@ -9,7 +9,6 @@ import { describeError, PcgError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { Wake } from '../base/wake.ts';
 import type { Event } from '../contract/events.ts';
-import type { TunnelMetrics } from './metrics.ts';
 import type { GatewaySyncPort, SyncDocument } from './ports.ts';
 import type { SyncKind, TunnelSession } from './session.ts';
 import { IDLE_LOOK_MS, keyOf, SYNC_RETRY, SyncEnd } from './sync-end.ts';
@@ -32,14 +31,12 @@ export interface GatewaySyncOptions {
   readonly port: GatewaySyncPort;
   readonly clock: Clock;
   readonly log: Log;
-  readonly metrics?: TunnelMetrics | undefined;
 }
 
 export class GatewaySync {
   readonly #port: GatewaySyncPort;
   readonly #clock: Clock;
   readonly #log: Log;
-  readonly #metrics: TunnelMetrics | undefined;
   readonly #end: SyncEnd;
   readonly #upWake = new Wake();
   readonly #snapshotWake = new Wake();
@@ -55,7 +52,6 @@ export class GatewaySync {
     this.#port = options.port;
     this.#clock = options.clock;
     this.#log = options.log;
-    this.#metrics = options.metrics;
     this.#end = new SyncEnd({
       clock: options.clock,
       log: options.log,
@@ -145,8 +141,6 @@ export class GatewaySync {
       const cursor = this.#eventCursor;
       const batch = cursor === undefined ? [] : await this.#nextBatch(cursor);
       const last = batch.at(-1)?.seq;
-      const [oldest] = batch;
-      this.#metrics?.syncLag(oldest ? Math.max(0, this.#clock.now() - Date.parse(oldest.time)) / 1000 : 0);
       if (cursor === undefined || last === undefined) {
         await this.#upWake.wait(this.#clock, IDLE_LOOK_MS, this.#end.over);
         continue;

@@ -35,6 +35,11 @@ describe('settings', () => {
     });
   });
 
+  it('takes an empty variable for none, except where empty means off', () => {
+    const { values } = loadSettings(AGENT_SETTINGS, { environment: { PCG_LISTEN: '', PCG_LOG_LEVEL: '' } });
+    expect(values).toMatchObject({ listen: '', logLevel: 'info' });
+  });
+
   it('names the nearest key when the file holds an unknown one', () => {
     expect(() =>
       loadSettings(AGENT_SETTINGS, { file: file('maasURL: http://x\n'), environment: {} }),

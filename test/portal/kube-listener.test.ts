@@ -1,6 +1,6 @@
 /** Where kubeconfigs point: the TLS door of a portal on plain HTTP, or the load balancer before it. */
 import { mkdtemp, rm } from 'node:fs/promises';
-import { type AddressInfo, createServer } from 'node:net';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect } from 'node:tls';
@@ -11,6 +11,8 @@ import { type KubeAccess, type KubeListener, openKubeListener } from '../../src/
 import type { Portal } from '../../src/portal/portal.ts';
 import { startPortal } from '../../src/portal/server.ts';
 import { openStore } from '../../src/portal/store/open.ts';
+import { GIVE_UP_MS } from '../support/eventually.ts';
+import { ownPort } from '../support/own-port.ts';
 import { ADMIN } from '../support/portal.ts';
 
 interface Door extends AsyncDisposable {
@@ -69,7 +71,7 @@ function handshake({ url, caPem }: KubeAccess, servername: string): Promise<stri
       },
     );
     socket.on('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
-    socket.setTimeout(5_000, () => reject(new Error('no handshake')));
+    socket.setTimeout(GIVE_UP_MS, () => reject(new Error('no handshake')));
   });
 }
 
@@ -92,8 +94,8 @@ describe('the TLS door for kubectl', () => {
 
   it('is beside the other port, elsewhere when that is taken, but nowhere else than asked', async () => {
     const blocker = createServer();
-    await new Promise<void>((resolve) => blocker.listen(0, '127.0.0.1', resolve));
-    const { port } = blocker.address() as AddressInfo;
+    const port = await ownPort();
+    await new Promise<void>((resolve) => blocker.listen(port, '127.0.0.1', resolve));
     {
       await using elsewhere = await door({ port: { near: port - 1 } });
       expect(new URL(elsewhere.listener.access('').url).port).not.toBe(String(port));

@@ -76,6 +76,29 @@ describe('a pairing code', () => {
     expect(codes.slice(4)).toEqual(Array(2).fill('PAIRING_TOO_MANY_TRIES'));
   });
 
+  it('is tried no more often than allowed from one address, of IPv6 from one /64', async () => {
+    await using portal = await testPortal({ trustProxy: true, limits: { pairingCalls: 3 } });
+    const { publicKey, sealingKey } = generateIdentity();
+    const hello = {
+      codeId: '0000000',
+      gatewayKey: publicKey,
+      sealingKey,
+      nonce: publicKey,
+      portalUrl: portal.url,
+    };
+    const call = async (forwarded: string): Promise<string> =>
+      (await portal.call('POST', '/api/v1/pair/hello', hello, { 'x-forwarded-for': forwarded })).body.code;
+    for (let n = 1; n <= 3; n += 1)
+      expect(await call(`2001:db8:1:2:${n}::${n}`)).toBe('PAIRING_CODE_UNKNOWN');
+    expect(await call('2001:db8:1:2:ffff::')).toBe('TOO_MANY_TRIES');
+    // what the caller wrote before the proxy added its word changes nothing
+    expect(await call('203.0.113.7, 2001:db8:1:2::9')).toBe('TOO_MANY_TRIES');
+    expect(await call('2001:db8:1:3::1')).toBe('PAIRING_CODE_UNKNOWN');
+    for (let n = 1; n <= 3; n += 1) await call('::ffff:192.0.2.1');
+    expect(await call('192.0.2.1')).toBe('TOO_MANY_TRIES');
+    expect(await call('192.0.2.2')).toBe('PAIRING_CODE_UNKNOWN');
+  });
+
   it('re-pairs a gateway in place: same id, new key, old key out (X17)', async () => {
     await using portal = await testPortal();
     const { identity, paired } = await portal.pair('dc1');

@@ -1,5 +1,6 @@
 /** Who may do what: sign-in, cookies, roles, tokens. */
 import { describe, expect, it } from 'vitest';
+import { DEFAULT_LIMITS } from '../../src/portal/limits.ts';
 import { ADMIN, testPortal } from '../support/portal.ts';
 
 const anonymous = { authorization: '' };
@@ -45,6 +46,24 @@ describe('sign-in', () => {
     const right = await portal.call('POST', '/api/v1/session', ADMIN, anonymous);
     expect(right).toMatchObject({ status: 429, body: { code: 'TOO_MANY_TRIES' } });
     expect(Number(right.headers.get('retry-after'))).toBeGreaterThan(0);
+  });
+
+  it('counts guesses by the /64 of an address that a trusted proxy saw, not by what the caller says of itself', async () => {
+    await using portal = await testPortal({ trustProxy: true, limits: { signInTries: 3 } });
+    const guess = async (forwarded: string, email = ADMIN.email): Promise<number> =>
+      (
+        await portal.call(
+          'POST',
+          '/api/v1/session',
+          { email, password: 'no' },
+          { ...anonymous, 'x-forwarded-for': forwarded },
+        )
+      ).status;
+    for (let n = 1; n <= 3; n += 1) expect(await guess(`198.51.100.${n}, 2001:db8:1:2::${n}`)).toBe(401);
+    expect(await guess('2001:db8:1:2:ffff::9')).toBe(429);
+    expect(await guess('203.0.113.7, 2001:db8:1:2::1')).toBe(429);
+    expect(await guess('2001:db8:1:3::1')).toBe(401);
+    expect(await guess('2001:db8:1:2::1', 'other@example.test')).toBe(401);
   });
 
   it('refuses a cookie that another page sends (CSRF), also without SameSite', async () => {
@@ -104,15 +123,18 @@ describe('roles (R8)', () => {
     expect((await portal.call('DELETE', `/api/v1/users/${me.id}`)).status).toBe(409);
   });
 
-  it('stores neither passwords nor tokens in the clear', async () => {
-    await using portal = await testPortal();
+  it('stores neither passwords nor tokens in the clear, and makes a guess of a password take 64 MiB', async () => {
+    await using portal = await testPortal({ limits: { passwordCost: DEFAULT_LIMITS.passwordCost } });
     const { body } = await portal.call('POST', '/api/v1/tokens', { name: 'ci' });
     const { readFile, readdir } = await import('node:fs/promises');
+    const stored: string[] = [];
     for (const file of await readdir(portal.directory)) {
       const bytes = await readFile(`${portal.directory}/${file}`);
+      stored.push(...(bytes.toString('latin1').match(/scrypt\$\d+\$\d+\$\d+/g) ?? []));
       for (const secret of [ADMIN.password, portal.token, body.token])
         expect(bytes.includes(secret)).toBe(false);
     }
+    expect(new Set(stored)).toEqual(new Set([`scrypt$${2 ** 16}$8$1`]));
     const who = { authorization: `Bearer ${body.token}` };
     expect((await portal.call('GET', '/api/v1/me', undefined, who)).status).toBe(200);
     await portal.call('DELETE', `/api/v1/tokens/${body.id}`);

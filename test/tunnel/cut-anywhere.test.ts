@@ -67,6 +67,5 @@ describe('a connection that is cut after any number of bytes', () => {
         expect((await echoed).toString()).toBe('hello');
       }
     },
-    120_000,
   );
 });

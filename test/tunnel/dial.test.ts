@@ -7,13 +7,15 @@ import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { dial, type DialOptions, parseRetryAfter } from '../../src/tunnel/dial.ts';
 import { generateIdentity } from '../../src/tunnel/identity.ts';
+import { FaultProxy } from '../support/fault-proxy.ts';
+import { GIVE_UP_MS } from '../support/eventually.ts';
 import { describeWith } from '../support/needs.ts';
 import { startSquid, startTinyproxy } from '../support/real-proxies.ts';
-import { startGateway, startPortal, until } from '../support/tunnel-pair.ts';
+import { readAll, startGateway, startPortal, until } from '../support/tunnel-pair.ts';
 import { closedPort, connectProxy, httpServer, tcpServer, testCa } from '../support/wire.ts';
 
 const attempt = (url: string, extra: Partial<DialOptions> = {}) =>
-  dial({ url, software: 'pcg/test', clock: systemClock, stageTimeoutMs: 2000, ...extra });
+  dial({ url, software: 'pcg/test', clock: systemClock, stageTimeoutMs: GIVE_UP_MS, ...extra });
 
 /** A server that answers every upgrade with `answer` (`KEY` becomes the right accept key). */
 async function answering(answer: string) {
@@ -234,6 +236,56 @@ describe('middle boxes (59)', () => {
       state.state === 'waiting' ? [state.cause.message] : [],
     );
     expect(causes).toHaveLength(1);
+  });
+
+  describe('one that holds back the first kilobyte of each way', () => {
+    const KB = { holdBytes: 1024 };
+
+    it('59: until it is whole does not hold up a tunnel over TLS, nor its resumption', async () => {
+      const ca = await testCa();
+      const pair = await ca.issue({ dns: ['localhost'] });
+      await using portal = await startPortal({
+        http: createHttps({ key: pair.keyPem, cert: pair.certPem }) as unknown as Server,
+      });
+      await using box = await FaultProxy.to(portal.port, { up: KB, down: KB });
+      await using gateway = startGateway(portal, {
+        url: `wss://localhost:${box.port}/tunnel/v1`,
+        caPem: ca.pem,
+        random: () => 0,
+      });
+      await gateway.connected();
+      for (let epoch = 1; epoch <= 3; epoch += 1) {
+        await until(() => portal.server.roster.get('gw-1')?.epoch === epoch);
+        const stream = await portal.server.roster.tunnel('gw-1').open({ target: 'agent' });
+        stream.end('x');
+        expect((await readAll(stream)).toString()).toBe('x');
+        box.cut();
+      }
+    });
+
+    it('59: or for some time costs that time, in the open too', async () => {
+      const held = { ...KB, holdMs: 300 };
+      await using portal = await startPortal();
+      await using box = await FaultProxy.to(portal.port, { up: held, down: held });
+      await using gateway = startGateway(portal, { url: `ws://127.0.0.1:${box.port}/tunnel/v1` });
+      await gateway.connected();
+      expect(gateway.states.filter(({ state }) => state === 'waiting')).toEqual([]);
+    });
+
+    it('59: for ever, in the open, is an upgrade that nobody answers', async () => {
+      await using portal = await startPortal();
+      await using box = await FaultProxy.to(portal.port, { up: KB, down: KB });
+      const url = `ws://127.0.0.1:${box.port}/tunnel/v1`;
+      expect(await failureOf(url, { stageTimeoutMs: 300 })).toMatchObject({
+        reason: 'upgrade-timeout',
+        error: { code: 'PORTAL_UNREACHABLE' },
+      });
+      // and the same way works once it lets go
+      box.set('up', { holdBytes: undefined });
+      box.set('down', { holdBytes: undefined });
+      await using gateway = startGateway(portal, { url });
+      await gateway.connected();
+    });
   });
 
   it('one that cuts idle connections is noticed and the session goes on', async () => {

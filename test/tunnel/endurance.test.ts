@@ -1,9 +1,9 @@
 /** What adds up over days, and what the machine around the tunnel runs out of. */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { performance } from 'node:perf_hooks';
 import type { Readable } from 'node:stream';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { STREAM, StreamError } from '../../src/tunnel/codes.ts';
 import type { TunnelStream } from '../../src/tunnel/ports.ts';
@@ -11,10 +11,25 @@ import { collect } from '../support/collect.ts';
 import { liveMemory } from '../support/live-memory.ts';
 import { readAll, startGateway, startPortal, until } from '../support/tunnel-pair.ts';
 
+/** Each is 200 streams and a reconnect; what 24 h bring at a stream a second is `PCG_SOAK_ROUNDS=432`. */
+const SOAK_ROUNDS = Number(process.env['PCG_SOAK_ROUNDS'] ?? 4);
+
+/** Which share of the next `ms` this thread computes: what others take of the machine meanwhile is no part of it. */
+async function busyShare(ms: number): Promise<number> {
+  const began = performance.now();
+  const before = process.threadCpuUsage();
+  await systemClock.sleep(ms);
+  const { user, system } = process.threadCpuUsage(before);
+  return (user + system) / 1000 / (performance.now() - began);
+}
+
 describe('a long life, in short', () => {
-  it('75: streams that come and go and reconnects leave no memory behind', { timeout: 60_000 }, async () => {
+  it('75: streams that come and go and reconnects leave no memory behind', {
+    timeout: 75_000 * SOAK_ROUNDS,
+  }, async () => {
     await using portal = await startPortal();
-    await using gateway = startGateway(portal);
+    // what it would wait between attempts is judged in reconnect.test.ts
+    await using gateway = startGateway(portal, { random: () => 0 });
     await gateway.connected();
     const life = async (): Promise<void> => {
       for (let n = 0; n < 200; n += 1) {
@@ -32,7 +47,7 @@ describe('a long life, in short', () => {
     const sizes: number[] = [];
     const offHeap: number[] = [];
     const handles: string[] = [];
-    for (let n = 0; n < 4; n += 1) {
+    for (let n = 0; n < SOAK_ROUNDS; n += 1) {
       await life();
       sizes.push(await liveMemory());
       const { external, arrayBuffers } = process.memoryUsage();
@@ -47,18 +62,16 @@ describe('a long life, in short', () => {
       );
     }
     // 200 leaked streams of 4 KB would be 800 KB a round.
-    const slope = ((sizes.at(-1) as number) - (sizes[0] as number)) / 3;
-    expect(slope).toBeLessThan(200_000);
+    const slope = ((sizes.at(-1) as number) - (sizes[0] as number)) / (SOAK_ROUNDS - 1);
+    expect(slope).toBeLessThan(SOAK_ROUNDS < 100 ? 200_000 : 10_000);
     // heap snapshots would miss these
-    expect(((offHeap.at(-1) as number) - (offHeap[0] as number)) / 3).toBeLessThan(100_000);
+    expect(((offHeap.at(-1) as number) - (offHeap[0] as number)) / (SOAK_ROUNDS - 1)).toBeLessThan(100_000);
     expect(new Set(handles).size).toBe(1);
     expect([gateway.store.listeners, portal.storeOf('gw-1').listeners]).toEqual([1, 1]);
     expect(portal.server.roster.get(gateway.id)?.streams).toBe(0);
   });
 
-  it('76: a thousand idle streams cost little, and nothing is left when they end', {
-    timeout: 60_000,
-  }, async () => {
+  it('76: a thousand idle streams cost little, and nothing is left when they end', async () => {
     await using portal = await startPortal();
     await using gateway = startGateway(portal);
     await gateway.connected();
@@ -71,15 +84,13 @@ describe('a long life, in short', () => {
     expect(each).toBeLessThan(24 * 1024);
     expect(portal.server.roster.get(gateway.id)?.streams).toBe(1000);
     // what they cost while nobody says anything: the beat of one session
-    const idle = performance.eventLoopUtilization();
-    await systemClock.sleep(3_000);
-    expect(performance.eventLoopUtilization(idle).utilization).toBeLessThan(0.05);
+    expect(await busyShare(3_000)).toBeLessThan(0.05);
     for (const stream of streams) stream.end();
     await Promise.all(streams.map((stream) => collect(stream)));
     expect(portal.server.roster.get(gateway.id)?.streams).toBe(0);
   });
 
-  it('76: an idle stream costs each end 4 KB or less', { timeout: 60_000 }, async () => {
+  it('76: an idle stream costs each end 4 KB or less', async () => {
     const kept: TunnelStream[] = [];
     await using portal = await startPortal();
     await using gateway = startGateway(portal, {
@@ -96,16 +107,14 @@ describe('a long life, in short', () => {
     for (const stream of [...streams, ...kept]) stream.destroy();
   });
 
-  it('76: 500 idle gateways cost one portal next to nothing', { timeout: 120_000 }, async () => {
+  it('76: 500 idle gateways cost one portal next to nothing', async () => {
     await using portal = await startPortal({ server: { limits: { unprovenPerAddress: 1000 } } });
     const gateways = Array.from({ length: 500 }, (_, n) => startGateway(portal, { id: `gw-${n}` }));
     await Promise.all(gateways.map((gateway) => gateway.connected()));
     await until(() => portal.server.roster.list().length === 500);
     await systemClock.sleep(2_000); // first pings and syncs
-    const idle = performance.eventLoopUtilization();
-    await systemClock.sleep(5_000);
     // both ends of all of them are in this process
-    expect(performance.eventLoopUtilization(idle).utilization).toBeLessThan(0.2);
+    expect(await busyShare(5_000)).toBeLessThan(0.2);
     expect(portal.server.roster.list().every(({ attached, epoch }) => attached && epoch === 1)).toBe(true);
     await Promise.all(gateways.map((gateway) => gateway.stop()));
     await until(() => portal.server.roster.size === 0);
@@ -136,9 +145,7 @@ describe('a machine that runs out', () => {
     expect(gateway.states.filter(({ state }) => state === 'connected')).toHaveLength(1);
   });
 
-  it('77: a log that nobody reads holds up nothing and is kept within bounds, on stdout and on stderr', {
-    timeout: 60_000,
-  }, async () => {
+  it('77: a log that nobody reads holds up nothing and is kept within bounds, on stdout and on stderr', async () => {
     // a shell's pipe whose reader sleeps, as a stuck journal; the child reports on the other stream
     const child = (log: 'stdout' | 'stderr', report: 'stdout' | 'stderr'): string => `
       import { startGateway, startPortal, readAll } from '${new URL('../support/tunnel-pair.ts', import.meta.url)}';
@@ -158,8 +165,8 @@ describe('a machine that runs out', () => {
       const grown = (await liveMemory()) - before;
       process.${report}.write(JSON.stringify({ answered: 20, grown }), () => process.exit(0));`;
     for (const [log, report, plumbing] of [
-      ['stdout', 'stderr', '"$0" "$@" | sleep 20'],
-      ['stderr', 'stdout', '"$0" "$@" 2>&1 >&3 | sleep 20'],
+      ['stdout', 'stderr', '"$0" "$@" | sleep 900'],
+      ['stderr', 'stdout', '"$0" "$@" 2>&1 >&3 | sleep 900'],
     ] as const) {
       const script = child(log, report);
       const running = spawn(
@@ -167,15 +174,20 @@ describe('a machine that runs out', () => {
         ['-c', plumbing, process.execPath, '--no-warnings', '--input-type=module', '-e', script],
         { stdio: ['ignore', 'ignore', 'pipe', 'pipe'], detached: true },
       );
+      onTestFinished(() => endGroup(running));
       const reports = running.stdio[report === 'stderr' ? 2 : 3] as Readable;
       const said = JSON.parse(String((await once(reports, 'data'))[0])) as {
         answered: number;
         grown: number;
       };
-      process.kill(-(running.pid as number), 'SIGKILL');
+      endGroup(running);
       expect(said.answered).toBe(20);
       // 29 MB of lines were written
       expect(said.grown).toBeLessThan(12 * 1024 * 1024);
     }
   });
 });
+
+function endGroup({ pid, exitCode, signalCode }: ChildProcess): void {
+  if (pid !== undefined && exitCode === null && signalCode === null) process.kill(-pid, 'SIGKILL');
+}

@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { Secret } from '../../src/base/log.ts';
 import {
@@ -8,6 +9,8 @@ import {
   seal,
   verifySignature,
 } from '../../src/tunnel/identity.ts';
+import { beginPairing, createPairingCode, startAttempt } from '../../src/tunnel/pair.ts';
+import { parseCode } from '../../src/tunnel/pair-code.ts';
 
 describe('identity', () => {
   it('signs so that only its own public key verifies, over exactly these bytes', () => {
@@ -46,6 +49,54 @@ describe('identity', () => {
     const keys = Array.from({ length: 50 }, () => generateIdentity());
     expect(new Set(keys.flatMap((key) => [key.publicKey, key.sealingKey])).size).toBe(100);
     expect(fingerprint(keys[0]!.publicKey)).toMatch(/^[0-9a-f]{16}$/);
+  });
+
+  it('71: nothing secret or fresh comes twice: codes, their keys, nonces of both ends, sealed texts', () => {
+    const seen = new Map<string, Set<string>>();
+    const note = (what: string, value: string): void => {
+      const known = seen.get(what) ?? new Set();
+      seen.set(what, known.add(value));
+    };
+    const ROUNDS = 50;
+    const [gateway, portal] = [generateIdentity(), generateIdentity()];
+    for (let round = 0; round < ROUNDS; round += 1) {
+      const made = createPairingCode({ gatewayId: 'gw-1', gatewayName: 'dc1', now: 0 });
+      const { codeId, secret } = parseCode(made.code.reveal());
+      note('code id', codeId);
+      note('secret', secret.reveal());
+      note('MAC key', String(made.record.macKey));
+      const attempt = startAttempt({
+        codeId,
+        secret,
+        gatewayKey: gateway.publicKey,
+        sealingKey: gateway.sealingKey,
+        portalUrl: 'https://portal.test',
+      });
+      const challenge = beginPairing(
+        made.record,
+        attempt.hello,
+        { publicKey: portal.publicKey, tunnelUrl: 'wss://portal.test' },
+        0,
+      );
+      note("gateway's nonce", attempt.hello.nonce);
+      note("portal's nonce", challenge.nonce);
+      note('sealed', seal(gateway.sealingKey, 'the same', 'the same'));
+    }
+    expect(seen.size).toBe(6);
+    for (const [what, values] of seen) expect([what, values.size]).toEqual([what, ROUNDS]);
+  });
+
+  it('71: no source of a program holds a key', () => {
+    const root = new URL('../../src/', import.meta.url);
+    const sources = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((name) =>
+      name.endsWith('.ts'),
+    );
+    expect(sources.length).toBeGreaterThan(100);
+    // 32 bytes as hexadecimal digits or base64 between quotes, and what PEM makes of a key
+    const keys =
+      /['"`](?:[0-9a-f]{64}|[A-Za-z0-9+/]{43}=)['"`]|-----BEGIN [A-Z ]*PRIVATE KEY-----\s*[A-Za-z0-9+/]{20}/;
+    const holding = sources.filter((name) => keys.test(readFileSync(new URL(name, root), 'utf8')));
+    expect(holding).toEqual([]);
   });
 
   it('accepts one spelling of a public key only', () => {

@@ -61,6 +61,29 @@ describe('keepalive', () => {
       expect(pair.portal.state.kind).toBe('detached');
     });
 
+  it('#59: a connection on which nothing happens is silent for less than 55 s in either direction, for a day', async () => {
+    const clock = new ManualClock();
+    const last = { a: clock.monotonic(), b: clock.monotonic() };
+    const longest = { a: 0, b: 0 };
+    await using pair = await SessionPair.connected(
+      { clock },
+      {
+        cutBefore: (to) => {
+          longest[to] = Math.max(longest[to], clock.monotonic() - last[to]);
+          last[to] = clock.monotonic();
+          return false;
+        },
+      },
+    );
+    await clock.advance(24 * 3_600_000);
+    for (const end of ['a', 'b'] as const) {
+      expect(clock.monotonic() - last[end]).toBeLessThan(20_000);
+      expect(longest[end]).toBeGreaterThan(5_000);
+      expect(longest[end]).toBeLessThan(20_000);
+    }
+    expect(pair.gateway.epoch).toBe(1);
+  });
+
   it('#4: an event loop blocked for 40 s is no reason to believe the peer dead, and the peer is told', async () => {
     const clock = new ManualClock();
     await using peer = await RawPeer.established({ clock });

@@ -5,18 +5,8 @@ import { targetKind, tunnelMetrics } from '../../src/tunnel/metrics.ts';
 import type { TunnelStream } from '../../src/tunnel/ports.ts';
 import { collect } from '../support/collect.ts';
 import { ManualClock } from '../support/manual-clock.ts';
+import { scrape } from '../support/scrape.ts';
 import { SessionPair } from '../support/session-pair.ts';
-
-/** Lines of the exposition without comments. */
-async function scrape(registry: Registry): Promise<Map<string, number>> {
-  const lines = (await registry.metrics()).split('\n').filter((line) => line !== '' && !line.startsWith('#'));
-  return new Map(
-    lines.map((line) => [
-      line.slice(0, line.lastIndexOf(' ')),
-      Number(line.slice(line.lastIndexOf(' ') + 1)),
-    ]),
-  );
-}
 
 describe('metrics', () => {
   it('has every metric of the specification', async () => {
@@ -37,6 +27,7 @@ describe('metrics', () => {
         'inflight_cap_bytes',
         'replay_bytes',
         'resumes',
+        'refused',
         'event_loop_lag_seconds',
         'send_queue_seconds',
         'streams_open',

@@ -33,11 +33,10 @@ function kernelHas(qdisc: string): boolean {
   }
 }
 
+/** Side by side are those that only wait for the link to come back; rates are measured alone. */
 const lane = (): void => {
   describeWith(['ip', 'tc'], title, () => {
-    it('1: a link that is down for a while is silence: every stream goes on', {
-      timeout: 60_000,
-    }, async () => {
+    it.concurrent('1: a link that is down for a while is silence: every stream goes on', async () => {
       using spaces = TwoNamespaces.create();
       await using site = await Site.create('pcg', { spaces });
       await site.client.ask({ op: 'idle', port: site.frontPort, n: STREAMS });
@@ -48,9 +47,7 @@ const lane = (): void => {
     });
 
     for (const end of ['gateway', 'portal'] as const)
-      it(`2: what the ${end} sends is lost for a while: every stream goes on`, {
-        timeout: 60_000,
-      }, async () => {
+      it.concurrent(`2: what the ${end} sends is lost for a while: every stream goes on`, async () => {
         using spaces = TwoNamespaces.create();
         await using site = await Site.create('pcg', { spaces });
         await site.client.ask({ op: 'idle', port: site.frontPort, n: STREAMS });
@@ -60,9 +57,7 @@ const lane = (): void => {
         expect(await site.client.ask<number>({ op: 'alive' })).toBe(1);
       });
 
-    it('3, 17: a 5 Mbit/s line full both ways keeps its session, and small requests pass', {
-      timeout: 90_000,
-    }, async () => {
+    it('3, 17: a 5 Mbit/s line full both ways keeps its session, and small requests pass', async () => {
       using spaces = TwoNamespaces.create(RATE_MBIT);
       await using site = await Site.create('pcg', { spaces });
       await site.client.ask({ op: 'idle', port: site.frontPort, n: STREAMS });
@@ -85,7 +80,6 @@ const lane = (): void => {
       delay
         ? '21: a round trip of 100 ms does not slow a stream down'
         : '21 [SKIPPED: this kernel has no netem]',
-      { timeout: 90_000 },
       async () => {
         using spaces = TwoNamespaces.create();
         for (const space of [spaces.portal, spaces.gateway])

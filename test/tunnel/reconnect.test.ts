@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { PcgError } from '../../src/base/errors.ts';
+import { seededRandom } from '../../src/simulator/random.ts';
 import { CLOSE } from '../../src/tunnel/codes.ts';
 import {
   type AttemptOutcome,
@@ -61,11 +62,12 @@ describe('when to dial again', () => {
   it('49: 5000 gateways that lost the portal for 30 s spread their attempts over the window', () => {
     const downMs = 30_000;
     const firstAfter: number[] = [];
+    const random = seededRandom(49, 'gateways');
     for (let gateway = 0; gateway < 5000; gateway += 1) {
       let at = 0;
       let state: ReconnectState = FRESH;
       while (at < downMs) {
-        const next = nextAttempt(state, at === 0 ? lost(1e9) : failed());
+        const next = nextAttempt(state, at === 0 ? lost(1e9) : failed(), random.next);
         state = next.state;
         at += next.delayMs;
       }

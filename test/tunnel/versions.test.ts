@@ -85,11 +85,22 @@ describe('versions side by side (64)', () => {
     it(`64: a gateway of version ${name} ${fits ? 'connects' : 'hears 4426'}`, async () => {
       const clock = new ManualClock();
       const peer = new RawPeer();
-      const greeting = peer.greet({ clock, hello: { protocol, unknownMember: 'of a newer version' } });
+      const greeting = peer.greet({
+        clock,
+        hello: { protocol, unknownMember: 'of a newer version' },
+        target: async () => (stream) => void stream.on('error', () => {}).pipe(stream),
+      });
       await clock.settle(20);
       const outcome = await greeting;
       if (fits) {
         expect(outcome.kind).toBe('established');
+        // it says what only a newer one knows, and is served all the same
+        peer.send(0xf0, 0, Buffer.from('a frame of a newer version'));
+        peer.open(1, { target: 'agent' });
+        peer.send(TYPE.DATA, 1, Buffer.from('hello'));
+        await clock.settle(20);
+        const data = peer.of(TYPE.DATA).map(({ payload }) => payload);
+        expect(Buffer.concat(data).toString()).toBe('hello');
         if (outcome.kind === 'established') await outcome.session[Symbol.asyncDispose]();
       } else {
         expect(outcome).toMatchObject({ kind: 'refused', closeCode: CLOSE.TOO_OLD });

@@ -11,6 +11,7 @@ import {
   PairingCodeSchema,
   PairResultSchema,
 } from '../../contract/pairing.ts';
+import { networkOf } from '../../tunnel/strangers.ts';
 import { beginPair, confirmPair, createCode, findCode, revokeCode, toPairingCode } from '../pairing.ts';
 import type { Portal } from '../portal.ts';
 import { RateLimit } from '../rate-limit.ts';
@@ -37,8 +38,9 @@ export function pairingRoutes(app: App, portal: Portal): void {
   const tags = ['pairing'];
   const calls = new RateLimit(clock, limits.pairingCalls, limits.pairingWindowMs);
   const limit = (request: FastifyRequest) => {
-    const waitMs = calls.waitMs(request.ip);
-    calls.count(request.ip);
+    const network = networkOf(request.ip);
+    const waitMs = calls.waitMs(network);
+    calls.count(network);
     if (waitMs === 0) return;
     const retryAfterSeconds = Math.ceil(waitMs / 1000);
     throw new PcgError('TOO_MANY_TRIES', `too many pairing calls; try again in ${retryAfterSeconds} s`, {

@@ -38,7 +38,8 @@ export async function createApp(portal: Portal, options: AppOptions): Promise<Ap
   const app: App = Fastify({
     serverFactory: (listener) => options.serverFactory(listener as RequestListener),
     bodyLimit: portal.limits.bodyMaxBytes,
-    trustProxy: options.trustProxy,
+    // the address that the one trusted hop saw: what is further left in X-Forwarded-For the caller may have written
+    trustProxy: options.trustProxy && ((_address: string, hop: number) => hop === 0),
     routerOptions: { maxParamLength: 200 },
   }).withTypeProvider<ZodTypeProvider>();
   app.setValidatorCompiler(validatorCompiler);
