@@ -427,7 +427,7 @@ describe('writes', () => {
       body: { metadata: { finalizers: null } },
     });
     expect((await call(`${MAPS}/owner`)).status).toBe(404);
-    await expect.poll(async () => (await call(`${MAPS}/child`)).status, { timeout: 3000 }).toBe(404);
+    await expect.poll(async () => (await call(`${MAPS}/child`)).status).toBe(404);
   });
 
   it('empties a deleted namespace and refuses new content in it meanwhile', async () => {
@@ -450,9 +450,7 @@ describe('writes', () => {
       type: 'application/merge-patch+json',
       body: { metadata: { finalizers: null } },
     });
-    await expect
-      .poll(async () => (await call('/api/v1/namespaces/gone')).status, { timeout: 3000 })
-      .toBe(404);
+    await expect.poll(async () => (await call('/api/v1/namespaces/gone')).status).toBe(404);
   });
 
   it('serves a custom resource once its definition is established, with its own schema', async () => {
@@ -503,7 +501,7 @@ describe('writes', () => {
     expect((await apply('/apis/apiextensions.k8s.io/v1/customresourcedefinitions', crd, 'm')).status).toBe(
       201,
     );
-    await expect.poll(async () => (await call(path)).status, { timeout: 3000 }).toBe(200);
+    await expect.poll(async () => (await call(path)).status).toBe(200);
     const widget = (spec: Doc) => ({
       apiVersion: 'pcg.example/v1',
       kind: 'Widget',
@@ -550,9 +548,7 @@ describe('writes', () => {
       body: { status: { phase: 'Running', conditions: [{ type: 'Ready', status: 'True' }] } },
     });
     await apply(budgets, budget('one'), 'm');
-    await expect
-      .poll(async () => (await call(`${budgets}/one`)).body.status?.currentHealthy, { timeout: 3000 })
-      .toBe(1);
+    await expect.poll(async () => (await call(`${budgets}/one`)).body.status?.currentHealthy).toBe(1);
     const evict = (name: string) =>
       call(`${pods}/${name}/eviction`, {
         method: 'POST',
@@ -563,7 +559,8 @@ describe('writes', () => {
       status: 429,
       body: { reason: 'TooManyRequests', details: { causes: [{ reason: 'DisruptionBudget' }] } },
     });
-    expect(Number(blocked.headers['retry-after'])).toBeGreaterThan(0);
+    // kube-apiserver names a time only for a budget that nobody has counted yet.
+    expect(blocked.headers['retry-after']).toBeUndefined();
     await apply(budgets, budget('two'), 'm');
     expect((await evict('guarded')).status).toBe(500);
     expect((await evict('nobody')).status).toBe(404);
@@ -649,9 +646,7 @@ describe('who may do what', () => {
 
   it('issues service account tokens that work until their account is gone', async () => {
     await expect
-      .poll(async () => (await call('/api/v1/namespaces/default/serviceaccounts/default')).status, {
-        timeout: 3000,
-      })
+      .poll(async () => (await call('/api/v1/namespaces/default/serviceaccounts/default')).status)
       .toBe(200);
     await call('/api/v1/namespaces/default/serviceaccounts', {
       method: 'POST',

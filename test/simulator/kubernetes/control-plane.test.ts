@@ -21,78 +21,65 @@ async function threeControlPlanes(speed = 500): Promise<{ site: KubeSite; ips: s
   return { site, ips };
 }
 
-const etcd = async (site: KubeSite, ip: string, path: string, body: unknown = {}) => {
-  const client = await testClient(site.pki.etcdCa, 'pcg', []);
-  return site.request(ip, path, {
-    method: 'POST',
-    body,
-    port: 2379,
-    as: client,
-    caPem: site.pki.etcdCa.certPem,
-  });
-};
-
 describe('the etcd of a simulated cluster', () => {
-  it('lists, hands over leadership and removes members by the rules of quorum', {
-    timeout: 60_000,
-  }, async () => {
+  it('lists, hands over leadership and removes members by the rules of quorum', async () => {
     const { site, ips } = await threeControlPlanes();
     await using _site = site;
     const [first = '', second = ''] = ips;
-    const list = await etcd(site, first, '/v3/cluster/member/list');
+    const list = await site.etcd(first, '/v3/cluster/member/list');
     expect(
       list.body.members.map((member: { name: string; peerURLs: string[] }) => [member.name, member.peerURLs]),
     ).toEqual(ips.map((ip, index) => [`cp-${index + 1}`, [`https://${ip}:2380`]]));
     const ids: string[] = list.body.members.map((member: { ID: string }) => member.ID);
     expect(ids.every((id) => /^\d+$/.test(id))).toBe(true);
 
-    const status = (await etcd(site, first, '/v3/maintenance/status')).body;
+    const status = (await site.etcd(first, '/v3/maintenance/status')).body;
     const follower = ips[ids.findIndex((id) => id !== status.leader)] ?? '';
-    const refused = await etcd(site, follower, '/v3/maintenance/transfer-leadership', { targetID: ids[1] });
+    const refused = await site.etcd(follower, '/v3/maintenance/transfer-leadership', { targetID: ids[1] });
     expect(refused).toMatchObject({ status: 400, body: { code: 9, message: 'etcdserver: not leader' } });
     const leaderIp = ips[ids.indexOf(status.leader)] ?? '';
     expect(
-      (await etcd(site, leaderIp, '/v3/maintenance/transfer-leadership', { targetID: ids[1] })).status,
+      (await site.etcd(leaderIp, '/v3/maintenance/transfer-leadership', { targetID: ids[1] })).status,
     ).toBe(200);
-    expect((await etcd(site, second, '/v3/maintenance/status')).body.leader).toBe(ids[1]);
+    expect((await site.etcd(second, '/v3/maintenance/status')).body.leader).toBe(ids[1]);
 
-    const learner = await etcd(site, first, '/v3/cluster/member/add', {
+    const learner = await site.etcd(first, '/v3/cluster/member/add', {
       peerURLs: ['https://10.20.0.90:2380'],
       isLearner: true,
     });
     expect(learner.body.member.isLearner).toBe(true);
     expect(
       (
-        await etcd(site, first, '/v3/cluster/member/add', {
+        await site.etcd(first, '/v3/cluster/member/add', {
           peerURLs: ['https://10.20.0.91:2380'],
           isLearner: true,
         })
       ).body.message,
     ).toBe('etcdserver: too many learner members in cluster');
     expect(
-      (await etcd(site, first, '/v3/cluster/member/promote', { ID: learner.body.member.ID })).body.message,
+      (await site.etcd(first, '/v3/cluster/member/promote', { ID: learner.body.member.ID })).body.message,
     ).toMatch(/in sync with leader/);
-    expect(
-      (await etcd(site, first, '/v3/cluster/member/remove', { ID: learner.body.member.ID })).status,
-    ).toBe(200);
+    expect((await site.etcd(first, '/v3/cluster/member/remove', { ID: learner.body.member.ID })).status).toBe(
+      200,
+    );
 
     // A dead member may go; while it is dead nobody may be added and no living one removed.
     site.stop('cp-3');
     expect(
-      (await etcd(site, first, '/v3/cluster/member/add', { peerURLs: ['https://10.20.0.92:2380'] })).body,
+      (await site.etcd(first, '/v3/cluster/member/add', { peerURLs: ['https://10.20.0.92:2380'] })).body,
     ).toMatchObject({ code: 14, message: 'etcdserver: unhealthy cluster' });
-    expect((await etcd(site, first, '/v3/cluster/member/remove', { ID: ids[1] })).body).toMatchObject({
+    expect((await site.etcd(first, '/v3/cluster/member/remove', { ID: ids[1] })).body).toMatchObject({
       code: 14,
       message: 'etcdserver: unhealthy cluster',
     });
-    expect((await etcd(site, first, '/v3/cluster/member/remove', { ID: ids[2] })).status).toBe(200);
-    expect((await etcd(site, first, '/v3/cluster/member/remove', { ID: ids[2] })).body).toMatchObject({
+    expect((await site.etcd(first, '/v3/cluster/member/remove', { ID: ids[2] })).status).toBe(200);
+    expect((await site.etcd(first, '/v3/cluster/member/remove', { ID: ids[2] })).body).toMatchObject({
       code: 5,
       message: 'etcdserver: member not found',
     });
   });
 
-  it('refuses clients without a certificate of its own CA', { timeout: 30_000 }, async () => {
+  it('refuses clients without a certificate of its own CA', async () => {
     await using site = await KubeSite.create();
     const ip = await site.firstNode();
     await expect(
@@ -115,14 +102,12 @@ describe('the etcd of a simulated cluster', () => {
     ).rejects.toThrow();
   });
 
-  it('takes the API with it when it loses quorum, and a removed member takes its API server', {
-    timeout: 60_000,
-  }, async () => {
+  it('takes the API with it when it loses quorum, and a removed member takes its API server', async () => {
     const { site, ips } = await threeControlPlanes();
     await using _site = site;
     const [first = '', second = '', third = ''] = ips;
-    const members = (await etcd(site, first, '/v3/cluster/member/list')).body.members;
-    await etcd(site, first, '/v3/cluster/member/remove', { ID: members[2].ID });
+    const members = (await site.etcd(first, '/v3/cluster/member/list')).body.members;
+    await site.etcd(first, '/v3/cluster/member/remove', { ID: members[2].ID });
     await site.until('the third API server is gone', () =>
       site.request(third, '/readyz').then(
         () => false,
@@ -144,9 +129,7 @@ describe('the etcd of a simulated cluster', () => {
 });
 
 describe('kube-vip on simulated machines', () => {
-  it('moves the address when its holder dies, and the dead node becomes Unknown', {
-    timeout: 60_000,
-  }, async () => {
+  it('moves the address when its holder dies, and the dead node becomes Unknown', async () => {
     const { site } = await threeControlPlanes(200);
     await using _site = site;
     const holder = () =>
@@ -177,9 +160,7 @@ describe('kube-vip on simulated machines', () => {
     expect(node.metadata.name).toBe(before);
   });
 
-  it('never gets the address without rights on leases, and gets it once they are granted', {
-    timeout: 30_000,
-  }, async () => {
+  it('never gets the address without rights on leases, and gets it once they are granted', async () => {
     await using site = await KubeSite.create(500);
     const ip = site.boot('cp-1', initUserData(site.files));
     await site.until(
@@ -232,7 +213,7 @@ describe('kube-vip on simulated machines', () => {
       'its address is on another segment',
       async () => ({ files: { '/etc/kubernetes/manifests/kube-vip.yaml': kubeVipManifest('10.99.0.200') } }),
     ],
-  ])('never answers when %s', { timeout: 30_000 }, async (_why, files) => {
+  ])('never answers when %s', async (_why, files) => {
     await using site = await KubeSite.create(1000);
     const ip = site.boot('cp-1', initUserData({ ...site.files, ...(await files(site)) }));
     await site.until(

@@ -6,9 +6,7 @@ const ready = (site: KubeSite, name: string) =>
   site.runtime.clusters()[0]?.nodes.find((node) => node.name === name)?.ready;
 
 describe('the fault', () => {
-  it('init-fails ends kubeadm init with the kubelet error, and the next machine succeeds with the same keys', {
-    timeout: 30_000,
-  }, async () => {
+  it('init-fails ends kubeadm init with the kubelet error, and the next machine succeeds with the same keys', async () => {
     await using site = await KubeSite.create(2000);
     site.faults.set('init-fails', 1);
     site.boot('cp-0', initUserData(site.files));
@@ -17,7 +15,7 @@ describe('the fault', () => {
     expect(site.runtime.clusters()[0]?.nodes.map((node) => node.name)).toEqual(['cp-1']);
   });
 
-  it('join-hangs leaves the machine silent', { timeout: 30_000 }, async () => {
+  it('join-hangs leaves the machine silent', async () => {
     await using site = await KubeSite.create(1000);
     await site.firstNode();
     site.faults.set('join-hangs@w-1', 1);
@@ -29,9 +27,7 @@ describe('the fault', () => {
     expect(site.events.get('w-1')).toEqual([]);
   });
 
-  it('cni-never-ready keeps one node NotReady while the others become Ready', {
-    timeout: 30_000,
-  }, async () => {
+  it('cni-never-ready keeps one node NotReady while the others become Ready', async () => {
     await using site = await KubeSite.create(1000);
     await site.firstNode();
     site.faults.set('cni-never-ready@w-1', 1);
@@ -49,7 +45,7 @@ describe('the fault', () => {
     expect(ready(site, 'w-1')).toBe(false);
   });
 
-  it('vip-taken: the address answers, but not as our API server', { timeout: 30_000 }, async () => {
+  it('vip-taken: the address answers, but not as our API server', async () => {
     await using site = await KubeSite.create(1000);
     site.faults.set('vip-taken', 1);
     const ip = site.boot('cp-1', initUserData(site.files));
@@ -66,9 +62,7 @@ describe('the fault', () => {
     await site.failed('w-1');
   });
 
-  it('node-dies: the node becomes Unknown and its pods move after their toleration', {
-    timeout: 30_000,
-  }, async () => {
+  it('node-dies: the node becomes Unknown and its pods move after their toleration', async () => {
     await using site = await KubeSite.create(1000);
     await site.firstNode();
     for (const host of ['w-1', 'w-2']) site.boot(host, joinUserData(site.files, 'worker'));
@@ -114,9 +108,7 @@ describe('the fault', () => {
     );
   });
 
-  it('api-flaps cuts connections and closes the port for a while, then the API is back', {
-    timeout: 30_000,
-  }, async () => {
+  it('api-flaps cuts connections and closes the port for a while, then the API is back', async () => {
     await using site = await KubeSite.create(300);
     const ip = await site.firstNode();
     site.faults.set('api-flaps', 1);
@@ -129,7 +121,7 @@ describe('the fault', () => {
     await site.until('the API is back', async () => (await site.request(ip, '/readyz')).status === 200);
   });
 
-  it('pdb-blocks refuses evictions with 429', { timeout: 30_000 }, async () => {
+  it('pdb-blocks refuses evictions with 429', async () => {
     await using site = await KubeSite.create(1000);
     await site.firstNode();
     await site.applyCni();

@@ -9,6 +9,7 @@ import { promisify } from 'node:util';
 import { stringify } from 'yaml';
 import { request } from 'undici';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { GIVE_UP_MS } from '../../support/eventually.ts';
 import { joinUserData, KubeSite, VIP } from '../../support/kube-site.ts';
 import { describeWith, findProgram } from '../../support/needs.ts';
 
@@ -48,7 +49,7 @@ describeWith(['kubectl'], 'kubectl on a simulated cluster', () => {
   const environment = () => ({ ...process.env, KUBECONFIG: file('config'), HOME: directory });
 
   async function kubectl(...args: string[]): Promise<string> {
-    const { stdout } = await run(program, args, { env: environment(), timeout: 20_000 });
+    const { stdout } = await run(program, args, { env: environment(), timeout: 2 * GIVE_UP_MS });
     return stdout;
   }
   const failure = (...args: string[]): Promise<{ code: number; stderr: string }> =>
@@ -59,7 +60,7 @@ describeWith(['kubectl'], 'kubectl on a simulated cluster', () => {
 
   beforeAll(async () => {
     directory = mkdtempSync(join(tmpdir(), 'kubectl-'));
-    site = await KubeSite.create(300);
+    site = await KubeSite.create(300, true);
     await site.firstNode();
     for (const host of ['w-1', 'w-2']) site.boot(host, joinUserData(site.files, 'worker'));
     await site.applyCni();
@@ -106,9 +107,9 @@ describeWith(['kubectl'], 'kubectl on a simulated cluster', () => {
     );
     writeFileSync(file('web.yaml'), WEB.map((document) => stringify(document)).join('---\n'));
     await kubectl('apply', '-f', file('web.yaml'));
-    await kubectl('wait', '--for=condition=Ready', 'pod/box', '--timeout=15s');
-    await kubectl('rollout', 'status', 'deployment/web', '--timeout=15s');
-  }, 60_000);
+    await kubectl('wait', '--for=condition=Ready', 'pod/box', '--timeout=60s');
+    await kubectl('rollout', 'status', 'deployment/web', '--timeout=60s');
+  });
 
   afterAll(async () => {
     await site[Symbol.asyncDispose]();
@@ -119,9 +120,7 @@ describeWith(['kubectl'], 'kubectl on a simulated cluster', () => {
   const firstWeb = async () =>
     (await kubectl('get', 'pod', '-l', 'app=web', '-o', 'jsonpath={.items[0].metadata.name}')).trim();
 
-  it('gets, describes and applies; a second apply changes nothing, a misspelt field is refused', {
-    timeout: 30_000,
-  }, async () => {
+  it('gets, describes and applies; a second apply changes nothing, a misspelt field is refused', async () => {
     expect(await kubectl('get', 'nodes')).toMatch(/^cp-1\s+Ready\s+control-plane/m);
     expect(await kubectl('get', 'pods', '-A', '-o', 'wide')).toMatch(
       /kube-system\s+etcd-cp-1\s+1\/1\s+Running/,
@@ -142,7 +141,83 @@ describeWith(['kubectl'], 'kubectl on a simulated cluster', () => {
     expect(refused.stderr).toMatch(/unknown field|containers/);
   });
 
-  it('reads logs, and follows them', { timeout: 30_000 }, async () => {
+  it('tells what happened to nodes and pods', async () => {
+    const name = await firstWeb();
+    const described = await kubectl('describe', 'pod', name);
+    expect(described).toMatch(
+      /Normal\s+Scheduled\s.*default-scheduler\s+Successfully assigned default\/web-/,
+    );
+    expect(described).toMatch(/Normal\s+Started\s.*kubelet\s+Started container web/);
+    expect(await kubectl('describe', 'node', 'w-1')).toMatch(
+      /NodeReady.*kubelet.*w-1 status is now: NodeReady/,
+    );
+    const events = await kubectl('get', 'events', '--sort-by=.lastTimestamp');
+    expect(events).toMatch(new RegExp(`Normal\\s+Started\\s+pod/${name}\\s+Started container web`));
+    expect(events).toMatch(/SuccessfulCreate\s+replicaset\/web-\w+\s+Created pod: web-/);
+    expect(await kubectl('events', '--for', `pod/${name}`)).toMatch(/Pulled\s+Pod\/web-/);
+    await kubectl('run', 'nowhere', '--image=busybox', '--overrides={"spec":{"nodeSelector":{"a":"b"}}}');
+    await site.until('a warning', async () => /FailedScheduling/.test(await kubectl('get', 'events')));
+    await kubectl('delete', 'pod', 'nowhere', '--now');
+  });
+
+  it('takes what kubectl creates by itself, and prints it as people know it', async () => {
+    const field = (what: string, path: string) =>
+      kubectl('get', ...what.split(' '), '-o', `jsonpath={${path}}`).then(JSON.parse);
+    await kubectl('create', 'cronjob', 'hello', '--image=busybox', '--schedule=*/5 * * * *', '--', 'date');
+    expect(await kubectl('get', 'cronjobs')).toMatch(
+      /^hello\s+\*\/5 \* \* \* \*\s+<none>\s+False\s+0\s+<none>/m,
+    );
+    await kubectl('create', 'job', 'now', '--from=cronjob/hello');
+    expect(await field('job now', '.metadata.ownerReferences')).toMatchObject([
+      { kind: 'CronJob', name: 'hello', controller: true },
+    ]);
+    await kubectl('autoscale', 'deployment', 'web', '--min=1', '--max=5', '--cpu-percent=50');
+    expect(await kubectl('get', 'hpa')).toMatch(/^web\s+Deployment\/web\s+cpu: <unknown>\/50%\s+1\s+5\s+0/m);
+    expect(
+      await kubectl(
+        'get',
+        'horizontalpodautoscalers.v1.autoscaling',
+        'web',
+        '-o',
+        'jsonpath={.spec.targetCPUUtilizationPercentage}',
+      ),
+    ).toBe('50');
+    await kubectl('expose', 'deployment', 'web', '--port=80');
+    await site.until('endpoints', async () =>
+      /^web-1\s+IPv4\s+80\s+192\.168\.\S+,192\.168\.\S+/m.test(await kubectl('get', 'endpointslices')),
+    );
+    await kubectl('create', 'ingress', 'front', '--class=nginx', '--rule=a.example/c=web:80,tls=sec');
+    expect(await kubectl('get', 'ingress')).toMatch(/^front\s+nginx\s+a\.example\s+80, 443/m);
+    await kubectl('create', 'service', 'clusterip', 'plain', '--tcp=81:8081');
+    expect(await field('service plain', '.spec.ports[0]')).toMatchObject({ port: 81, targetPort: 8081 });
+    await kubectl('create', 'pdb', 'half', '--selector=app=web', '--min-available=50%');
+    expect(await field('pdb half', '.spec')).toMatchObject({
+      minAvailable: '50%',
+      selector: { matchLabels: { app: 'web' } },
+    });
+    await kubectl('create', 'quota', 'small', '--hard=pods=30,cpu=2');
+    expect(await field('quota small', '.spec.hard')).toEqual({ pods: '30', cpu: '2' });
+    await kubectl('create', 'priorityclass', 'high', '--value=10');
+    expect(await field('priorityclass high', '.value')).toBe(10);
+    await kubectl('create', 'role', 'reader', '--verb=get', '--resource=pods');
+    await kubectl('create', 'rolebinding', 'joe', '--role=reader', '--user=joe');
+    expect(await kubectl('auth', 'can-i', 'get', 'pods', '--as=joe')).toBe('yes\n');
+    await kubectl('create', 'clusterrolebinding', 'jane', '--clusterrole=cluster-admin', '--user=jane');
+    expect(await kubectl('auth', 'can-i', 'delete', 'nodes', '--as=jane')).toBe('yes\n');
+    await kubectl('debug', 'node/w-1', '--image=busybox', '--profile=general');
+    const pods = JSON.parse(await kubectl('get', 'pods', '-o', 'json')).items as {
+      metadata: { name: string };
+      spec: object;
+    }[];
+    expect(pods.find(({ metadata }) => metadata.name.startsWith('node-debugger-w-1'))?.spec).toMatchObject({
+      nodeName: 'w-1',
+      hostPID: true,
+      volumes: [{ name: 'host-root', hostPath: { path: '/' } }],
+      containers: [{ stdin: false, volumeMounts: [{ mountPath: '/host', name: 'host-root' }] }],
+    });
+  });
+
+  it('reads logs, and follows them', async () => {
     expect(await kubectl('logs', 'box', '--tail=1')).toBe('tick\n');
     const follow = spawn(program, ['logs', '-f', 'box', '--tail=1'], { env: environment() });
     let lines = 0;
@@ -154,9 +229,7 @@ describeWith(['kubectl'], 'kubectl on a simulated cluster', () => {
     expect(lines).toBeGreaterThanOrEqual(4);
   });
 
-  it('executes commands with their exit code, and echoes stdin byte by byte', {
-    timeout: 30_000,
-  }, async () => {
+  it('executes commands with their exit code, and echoes stdin byte by byte', async () => {
     expect(await kubectl('exec', 'box', '--', 'sh', '-c', 'echo out > /tmp/f; cat /tmp/f')).toBe('out\n');
     expect((await failure('exec', 'box', '--', 'sh', '-c', 'exit 7')).code).toBe(7);
     expect((await failure('exec', 'box', '--', 'no-such-program')).stderr).toMatch(
@@ -170,7 +243,7 @@ describeWith(['kubectl'], 'kubectl on a simulated cluster', () => {
     expect(Buffer.concat(chunks).equals(sent)).toBe(true);
   });
 
-  it('copies files in and out', { timeout: 30_000 }, async () => {
+  it('copies files in and out', async () => {
     const content = Buffer.alloc(100_000, 'copy me ');
     writeFileSync(file('in'), content);
     await kubectl('cp', file('in'), 'box:/tmp/copied');
@@ -178,7 +251,7 @@ describeWith(['kubectl'], 'kubectl on a simulated cluster', () => {
     expect(readFileSync(file('out')).equals(content)).toBe(true);
   });
 
-  it('forwards ports', { timeout: 30_000 }, async () => {
+  it('forwards ports', async () => {
     const pod = await firstWeb();
     const forward = spawn(program, ['port-forward', `pod/${pod}`, ':80'], { env: environment() });
     const [line] = (await once(forward.stdout, 'data')) as [Buffer];
@@ -190,9 +263,9 @@ describeWith(['kubectl'], 'kubectl on a simulated cluster', () => {
     forward.kill();
   });
 
-  it('drains a node: pods move, daemons stay', { timeout: 40_000 }, async () => {
+  it('drains a node: pods move, daemons stay', async () => {
     const node = (await kubectl('get', 'pod', 'box', '-o', 'jsonpath={.spec.nodeName}')).trim();
-    await kubectl('drain', node, '--ignore-daemonsets', '--force', '--delete-emptydir-data', '--timeout=15s');
+    await kubectl('drain', node, '--ignore-daemonsets', '--force', '--delete-emptydir-data', '--timeout=60s');
     expect(await kubectl('get', 'node', node)).toMatch(/Ready,SchedulingDisabled/);
     const left = await kubectl(
       'get',
@@ -205,10 +278,10 @@ describeWith(['kubectl'], 'kubectl on a simulated cluster', () => {
     );
     expect(new Set(left.trim().split(' '))).toEqual(new Set(['DaemonSet']));
     await kubectl('uncordon', node);
-    await kubectl('rollout', 'status', 'deployment/web', '--timeout=15s');
+    await kubectl('rollout', 'status', 'deployment/web', '--timeout=60s');
   });
 
-  it('creates, watches and deletes namespaces with their contents', { timeout: 30_000 }, async () => {
+  it('creates, watches and deletes namespaces with their contents', async () => {
     await kubectl('create', 'namespace', 'team');
     await kubectl('-n', 'team', 'create', 'configmap', 'settings', '--from-literal=a=b');
     const watching = spawn(program, ['-n', 'team', 'get', 'configmaps', '-w', '--no-headers'], {
@@ -224,7 +297,7 @@ describeWith(['kubectl'], 'kubectl on a simulated cluster', () => {
     await kubectl('-n', 'team', 'create', 'configmap', 'later', '--from-literal=a=b');
     await changed;
     watching.kill();
-    await kubectl('delete', 'namespace', 'team', '--timeout=15s');
+    await kubectl('delete', 'namespace', 'team', '--timeout=60s');
     expect((await failure('get', 'namespace', 'team')).stderr).toMatch(/NotFound/);
   });
 });

@@ -54,6 +54,8 @@ export interface ApiCoreOptions {
   readonly serviceAccountKeys?: { readonly publicKey: KeyObject; readonly privateKey: KeyObject };
   /** Throws what clients see while etcd cannot serve. */
   readonly guard?: () => void;
+  /** Throws what they see while it serves, but takes nothing new. */
+  readonly guardWrite?: () => void;
 }
 
 export const CONTROLLER_MANAGER: UserInfo = {
@@ -69,6 +71,7 @@ export class ApiCore {
   readonly objects: Objects;
   readonly serviceAccountKeys: ApiCoreOptions['serviceAccountKeys'];
   readonly guard: () => void;
+  readonly guardWrite: () => void;
   pods: PodAccess | undefined;
   /** Milliseconds of simulated slowness before each write (slow etcd). */
   writeDelayMs: () => number = () => 0;
@@ -83,6 +86,7 @@ export class ApiCore {
     this.version = options.version;
     this.serviceAccountKeys = options.serviceAccountKeys;
     this.guard = options.guard ?? (() => {});
+    this.guardWrite = options.guardWrite ?? (() => {});
     this.store = new ObjectStore(() => options.clock.now());
     this.#serviceNetwork = network(options.serviceSubnet ?? '10.96.0.0/12');
     this.objects = new Objects({
@@ -90,6 +94,7 @@ export class ApiCore {
       registry: this.registry,
       now: () => options.clock.now(),
       guard: this.guard,
+      guardWrite: this.guardWrite,
       serviceIp: (wanted) => this.#serviceIp(wanted),
     });
     this.store.subscribe(R.crds, ({ type, object }) => {

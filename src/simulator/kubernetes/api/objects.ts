@@ -5,6 +5,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { type AdmissionContext, admit } from './admission.ts';
+import { autoscalerAs } from './autoscaling.ts';
 import { serverSideApply, trackUpdate } from './apply.ts';
 import { type Json, type KubeObject, clone, isRecord, sameJson } from './json.ts';
 import { jsonPatch, mergePatch, strategicPatch } from './patch.ts';
@@ -80,6 +81,7 @@ export class Objects {
   readonly registry: ResourceRegistry;
   readonly #now: () => number;
   readonly #guard: () => void;
+  readonly #guardWrite: () => void;
   readonly #serviceIp: AdmissionContext['serviceIp'];
 
   constructor(options: {
@@ -88,12 +90,15 @@ export class Objects {
     now: () => number;
     /** Throws what a client sees when etcd has no quorum. */
     guard: () => void;
+    /** The same when etcd is full: what is deleted at once still goes. */
+    guardWrite: () => void;
     serviceIp: AdmissionContext['serviceIp'];
   }) {
     this.store = options.store;
     this.registry = options.registry;
     this.#now = options.now;
     this.#guard = options.guard;
+    this.#guardWrite = options.guardWrite;
     this.#serviceIp = options.serviceIp;
   }
 
@@ -111,7 +116,9 @@ export class Objects {
   /** Objects are stored in the version they were written in; versions of one kind differ in name only here. */
   #asVersion(object: KubeObject, type: ResourceType): KubeObject {
     const apiVersion = type.group ? `${type.group}/${type.version}` : type.version;
-    return object.apiVersion === apiVersion ? object : { ...object, apiVersion, kind: type.kind };
+    if (object.apiVersion === apiVersion) return object;
+    if (type.group === 'autoscaling') return autoscalerAs(object, type.version);
+    return { ...object, apiVersion, kind: type.kind };
   }
 
   /** The test that selectors in a list or watch query mean. */
@@ -229,7 +236,17 @@ export class Objects {
     if (hasStatus(type) && type.custom) delete object.status;
     admit(type, object, undefined, this.#admission(options));
     trackUpdate(undefined, object, schemaOf(type), this.#identity(options));
-    return options.dryRun ? this.#dry(object) : this.store.create(type.storage, object);
+    return options.dryRun ? this.#dry(object) : this.#create(type, object);
+  }
+
+  #create(type: ResourceType, object: KubeObject): KubeObject {
+    this.#guardWrite();
+    return this.store.create(type.storage, object);
+  }
+
+  #update(type: ResourceType, object: KubeObject): KubeObject {
+    this.#guardWrite();
+    return this.store.update(type.storage, object);
   }
 
   #dry(object: KubeObject): KubeObject {
@@ -361,7 +378,7 @@ export class Objects {
       this.store.delete(type.storage, was.namespace, was.name);
       return next;
     }
-    return this.store.update(type.storage, clone(next));
+    return this.#update(type, clone(next));
   }
 
   patch(
@@ -460,7 +477,7 @@ export class Objects {
     if (merged.spec !== undefined) merged.metadata.generation = 1;
     if (hasStatus(type)) delete merged.status;
     admit(type, merged, undefined, this.#admission(options));
-    return options.dryRun ? this.#dry(merged) : this.store.create(type.storage, merged);
+    return options.dryRun ? this.#dry(merged) : this.#create(type, merged);
   }
 
   /** The object when it is still there (finalizers, grace), undefined when it is gone. */
@@ -517,7 +534,7 @@ export class Objects {
     metadata.deletionGracePeriodSeconds = grace;
     metadata.generation = (metadata.generation ?? 0) + 1;
     if (namespaceItself) next.status = { ...next.status, phase: 'Terminating' };
-    return { going: this.store.update(type.storage, next) };
+    return { going: this.#update(type, next) };
   }
 }
 

@@ -3,101 +3,10 @@
  * protobuf for typed creates and has no way back). Everything else is refused with 415.
  */
 import type { Json } from './json.ts';
+import { KINDS, type Shape, text } from './protobuf-kinds.ts';
 
 /** The envelope's magic: "k8s" and a zero. */
 const MAGIC = Buffer.from([0x6b, 0x38, 0x73, 0x00]);
-
-type Field = {
-  readonly name: string;
-  /** `map`: string to string; `bytes`: string to base64; `each`: a list of objects. */
-  readonly type: 'string' | 'integer' | 'strings' | 'map' | 'bytes' | Shape | { readonly each: Shape };
-};
-interface Shape {
-  readonly [number: number]: Field;
-}
-
-const text = (name: string): Field => ({ name, type: 'string' });
-const RESOURCE: Shape = {
-  1: text('namespace'),
-  2: text('verb'),
-  3: text('group'),
-  4: text('version'),
-  5: text('resource'),
-  6: text('subresource'),
-  7: text('name'),
-};
-const PATH: Shape = { 1: text('path'), 2: text('verb') };
-const METADATA: Shape = {
-  1: text('name'),
-  2: text('generateName'),
-  3: text('namespace'),
-  11: { name: 'labels', type: 'map' },
-  12: { name: 'annotations', type: 'map' },
-};
-const object = (spec: Shape): Shape => ({
-  1: { name: 'metadata', type: METADATA },
-  2: { name: 'spec', type: spec },
-});
-
-const number = (name: string): Field => ({ name, type: 'integer' });
-const CONTAINER: Shape = {
-  1: text('name'),
-  2: text('image'),
-  3: { name: 'command', type: 'strings' },
-  4: { name: 'args', type: 'strings' },
-  6: {
-    name: 'ports',
-    type: {
-      each: { 1: text('name'), 2: number('hostPort'), 3: number('containerPort'), 4: text('protocol') },
-    },
-  },
-  7: { name: 'env', type: { each: { 1: text('name'), 2: text('value') } } },
-};
-const TEMPLATE: Shape = {
-  1: { name: 'metadata', type: METADATA },
-  2: {
-    name: 'spec',
-    type: { 2: { name: 'containers', type: { each: CONTAINER } }, 3: text('restartPolicy') },
-  },
-};
-
-const KINDS: Record<string, Shape> = {
-  Namespace: { 1: { name: 'metadata', type: METADATA } },
-  ServiceAccount: { 1: { name: 'metadata', type: METADATA } },
-  ConfigMap: {
-    1: { name: 'metadata', type: METADATA },
-    2: { name: 'data', type: 'map' },
-    3: { name: 'binaryData', type: 'bytes' },
-  },
-  Secret: {
-    1: { name: 'metadata', type: METADATA },
-    2: { name: 'data', type: 'bytes' },
-    3: text('type'),
-    4: { name: 'stringData', type: 'map' },
-  },
-  Deployment: object({
-    1: number('replicas'),
-    2: { name: 'selector', type: { 1: { name: 'matchLabels', type: 'map' } } },
-    3: { name: 'template', type: TEMPLATE },
-  }),
-  Job: object({
-    1: number('parallelism'),
-    2: number('completions'),
-    6: { name: 'template', type: TEMPLATE },
-    7: number('backoffLimit'),
-  }),
-  SelfSubjectAccessReview: object({
-    1: { name: 'resourceAttributes', type: RESOURCE },
-    2: { name: 'nonResourceAttributes', type: PATH },
-  }),
-  SelfSubjectRulesReview: object({ 1: text('namespace') }),
-  SelfSubjectReview: { 1: { name: 'metadata', type: METADATA } },
-  TokenReview: object({ 1: text('token'), 2: { name: 'audiences', type: 'strings' } }),
-  TokenRequest: object({
-    1: { name: 'audiences', type: 'strings' },
-    4: { name: 'expirationSeconds', type: 'integer' },
-  }),
-};
 
 /** undefined for a kind that is not known here. Throws RangeError for bytes that are no message. */
 export function decodeProtobuf(body: Buffer): Json | undefined {
@@ -105,7 +14,8 @@ export function decodeProtobuf(body: Buffer): Json | undefined {
   const envelope = decode(body.subarray(4), {
     1: { name: 'type', type: { 1: text('apiVersion'), 2: text('kind') } },
   });
-  const shape = KINDS[envelope.type?.kind];
+  const { apiVersion, kind } = envelope.type ?? {};
+  const shape = KINDS[`${apiVersion}/${kind}`] ?? KINDS[kind];
   if (!shape) return undefined;
   for (const { number, bytes } of fields(body.subarray(4)))
     if (number === 2 && bytes) return { ...envelope.type, ...decode(bytes, shape) };
@@ -118,21 +28,41 @@ function decode(bytes: Buffer, shape: Shape): Json {
     const known = shape[field.number];
     if (!known) continue;
     if (known.type === 'integer') value[known.name] = Number(BigInt.asIntN(64, field.value));
-    else if (known.type === 'map' || known.type === 'bytes') {
-      const entry = [...fields(field.bytes ?? Buffer.alloc(0))];
-      const part = (number: number) => entry.find((item) => item.number === number)?.bytes ?? Buffer.alloc(0);
-      const content = part(2).toString(known.type === 'map' ? 'utf8' : 'base64');
-      value[known.name] = { ...value[known.name], [part(1).toString('utf8')]: content };
-    } else if (known.type === 'strings')
+    else if (known.type === 'boolean') value[known.name] = field.value !== 0n;
+    else if (known.type === 'integer or string') value[known.name] = integerOrString(bytesOf(field));
+    else if (known.type === 'map' || known.type === 'bytes' || known.type === 'quantities')
+      value[known.name] = { ...value[known.name], ...mapEntry(bytesOf(field), known.type) };
+    else if (known.type === 'strings')
       value[known.name] = [...(value[known.name] ?? []), field.bytes?.toString('utf8') ?? ''];
     else if (known.type === 'string') {
       const string = field.bytes?.toString('utf8') ?? '';
       if (string !== '') value[known.name] = string;
+    } else if (field.bytes && 'inline' in known.type) {
+      Object.assign(value, decode(field.bytes, known.type.inline as Shape));
     } else if (field.bytes && 'each' in known.type) {
       value[known.name] = [...(value[known.name] ?? []), decode(field.bytes, known.type.each as Shape)];
     } else if (field.bytes) value[known.name] = decode(field.bytes, known.type as Shape);
   }
   return value;
+}
+
+const bytesOf = (field: { bytes: Buffer | undefined }) => field.bytes ?? Buffer.alloc(0);
+
+/** One entry of a map; a quantity is a message with its text. */
+function mapEntry(bytes: Buffer, type: 'map' | 'bytes' | 'quantities'): Record<string, string> {
+  const entry = [...fields(bytes)];
+  const part = (number: number) =>
+    bytesOf(entry.find((item) => item.number === number) ?? { bytes: undefined });
+  const raw = type === 'quantities' ? bytesOf([...fields(part(2))][0] ?? { bytes: undefined }) : part(2);
+  return { [part(1).toString('utf8')]: raw.toString(type === 'bytes' ? 'base64' : 'utf8') };
+}
+
+function integerOrString(bytes: Buffer): number | string {
+  const parts = [...fields(bytes)];
+  const part = (number: number) => parts.find((item) => item.number === number);
+  return part(1)?.value === 1n
+    ? bytesOf(part(3) ?? { bytes: undefined }).toString('utf8')
+    : Number(BigInt.asIntN(64, part(2)?.value ?? 0n));
 }
 
 function* fields(bytes: Buffer): Generator<{ number: number; value: bigint; bytes: Buffer | undefined }> {

@@ -57,6 +57,8 @@ batch/v1
   jobs Job N - status all
 autoscaling/v2
   horizontalpodautoscalers HorizontalPodAutoscaler N hpa status all
+autoscaling/v1
+  horizontalpodautoscalers HorizontalPodAutoscaler N hpa status all
 policy/v1
   poddisruptionbudgets PodDisruptionBudget N pdb status -
 rbac.authorization.k8s.io/v1

@@ -144,32 +144,28 @@ function evict(core: ApiCore, request: ApiRequest, type: ResourceType, pod: Kube
       .list(R.pdbs, namespace)
       .filter((pdb) => matchesSelector(pdb.spec?.selector, pod.metadata.labels));
     if (budgets.length > 1)
+      // A bare Status: the real server gives no reason either.
       throw new ApiError(
         500,
-        'InternalError',
+        '',
         'This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.',
       );
     const budget = budgets[0];
     const blocked = core.blockEviction(pod);
-    const notRunning = pod.status?.phase === 'Pending';
-    if (blocked || (budget && !notRunning && (budget.status?.disruptionsAllowed ?? 0) <= 0)) {
-      const pdb = budget?.metadata.name ?? 'unknown';
-      throw new ApiError(
-        429,
-        'TooManyRequests',
-        "Cannot evict pod as it would violate the pod's disruption budget.",
-        {
-          causes: [
-            {
-              reason: 'DisruptionBudget',
-              message: `The disruption budget ${pdb} needs ${budget?.status?.desiredHealthy ?? 1} healthy pods and has ${budget?.status?.currentHealthy ?? 0} currently`,
-            },
-          ],
-          retryAfterSeconds: 10,
-        },
+    const spared = pod.status?.phase === 'Pending' || (budget !== undefined && isUnguarded(pod, budget));
+    const { generation = 0 } = budget?.metadata ?? {};
+    const uncounted =
+      budget !== undefined && !spared && (budget.status?.observedGeneration ?? 0) < generation;
+    if (uncounted)
+      throw tooManyEvictions(
+        `The disruption budget ${budget.metadata.name} is still being processed by the server.`,
+        10,
       );
-    }
-    if (budget && !notRunning && !(deletion.dryRun?.length > 0))
+    if (blocked || (budget && !spared && (budget.status?.disruptionsAllowed ?? 0) <= 0))
+      throw tooManyEvictions(
+        `The disruption budget ${budget?.metadata.name ?? 'unknown'} needs ${budget?.status?.desiredHealthy ?? 1} healthy pods and has ${budget?.status?.currentHealthy ?? 0} currently`,
+      );
+    if (budget && !spared && !(deletion.dryRun?.length > 0))
       core.edit(R.pdbs, budget.metadata, (draft) => {
         draft.status.disruptionsAllowed -= 1;
         draft.status.disruptedPods = {
@@ -180,6 +176,29 @@ function evict(core: ApiCore, request: ApiRequest, type: ResourceType, pod: Kube
   }
   core.objects.delete(type, namespace, name, { ...deletion, dryRun: (deletion.dryRun?.length ?? 0) > 0 });
   return done;
+}
+
+/** A budget does not keep a pod that is not Ready anyway, as long as it has what it wants without that pod. */
+function isUnguarded(pod: KubeObject, { spec, status }: KubeObject): boolean {
+  const ready = (pod.status?.conditions ?? []).some(
+    (one: Json) => one.type === 'Ready' && one.status === 'True',
+  );
+  if (ready) return false;
+  if (spec?.unhealthyPodEvictionPolicy === 'AlwaysAllow') return true;
+  const { currentHealthy = 0, desiredHealthy = 0 } = status ?? {};
+  return currentHealthy >= desiredHealthy && desiredHealthy > 0;
+}
+
+function tooManyEvictions(cause: string, retryAfterSeconds?: number): ApiError {
+  return new ApiError(
+    429,
+    'TooManyRequests',
+    "Cannot evict pod as it would violate the pod's disruption budget.",
+    {
+      causes: [{ reason: 'DisruptionBudget', message: cause }],
+      ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
+    },
+  );
 }
 
 /** Longest lifetime of a token that the server gives out, seconds (a year). */

@@ -6,6 +6,7 @@ import type { ApiCore } from '../api/core.ts';
 import { type Json, type KubeObject, sameJson } from '../api/json.ts';
 import { R } from '../api/resources.ts';
 import type { SimCluster } from '../node/cluster.ts';
+import { note } from './events.ts';
 import { deletePod, isGoing } from './pods.ts';
 import { toleratesTaint } from './scheduler.ts';
 
@@ -51,6 +52,11 @@ function markUnknown(core: ApiCore, node: KubeObject): void {
       message: 'Kubelet stopped posting node status.',
       lastTransitionTime: now,
     }));
+  });
+  note(core, node, {
+    reason: 'NodeNotReady',
+    message: `Node ${node.metadata.name} status is now: NodeNotReady`,
+    component: 'node-controller',
   });
   for (const pod of core.store.list(R.pods)) {
     if (pod.spec?.nodeName !== node.metadata.name) continue;

@@ -4,6 +4,7 @@ import type { ApiCore } from '../api/core.ts';
 import { CONTROLLER_MANAGER } from '../api/core.ts';
 import { type Json, type KubeObject, clone } from '../api/json.ts';
 import { suffix } from '../api/objects.ts';
+import { note } from './events.ts';
 import { R } from '../api/resources.ts';
 
 export const isReady = (pod: KubeObject) =>
@@ -73,7 +74,14 @@ export function createPod(
     spec: template.spec,
   };
   options.adjust?.(pod);
-  return core.objects.create(core.type(R.pods), namespace, pod, core.as(CONTROLLER_MANAGER));
+  const created = core.objects.create(core.type(R.pods), namespace, pod, core.as(CONTROLLER_MANAGER));
+  const component = `${owner.kind.toLowerCase()}-controller`;
+  note(core, owner, {
+    reason: 'SuccessfulCreate',
+    message: `Created pod: ${created.metadata.name}`,
+    component,
+  });
+  return created;
 }
 
 export function deletePod(core: ApiCore, pod: KubeObject): void {

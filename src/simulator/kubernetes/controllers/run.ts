@@ -10,6 +10,7 @@ import type { SimCluster } from '../node/cluster.ts';
 import { approveCertificates } from './certificates.ts';
 import { establishDefinitions } from './definitions.ts';
 import { updateBudgets } from './disruption.ts';
+import { expireEvents } from './events.ts';
 import { fillEndpoints } from './endpoints.ts';
 import { collectGarbage } from './garbage.ts';
 import { runJobs } from './jobs.ts';
@@ -53,6 +54,7 @@ const CONTROLLERS: readonly Controller[] = [
   collectGarbage,
   finishNamespaces,
   tendTokens,
+  expireEvents,
 ];
 
 /** Changes of these wake nobody: they come all the time and mean nothing to a controller. */

@@ -3,7 +3,11 @@ import type { Json, KubeObject } from '../api/json.ts';
 import { R } from '../api/resources.ts';
 import { matchesSelector } from '../api/selectors.ts';
 import type { SimCluster } from '../node/cluster.ts';
+import { isCrashLooping } from '../node/crash-loop.ts';
+import { note } from './events.ts';
 import { isFinished, isGoing } from './pods.ts';
+
+const SCHEDULER = 'default-scheduler';
 
 /** Every taint of the node with one of the effects is tolerated. */
 export function tolerates(spec: Json, node: KubeObject, effects: readonly string[]): boolean {
@@ -55,7 +59,17 @@ function repelled(pod: KubeObject, node: KubeObject, byNode: Map<string, KubeObj
   );
 }
 
-export function schedulePods({ core }: SimCluster): void {
+/** A scheduler runs, next to an API server that serves it. Before its kubelet has shown its pod it does, too. */
+export function schedulerWorks({ core, controlPlanes }: SimCluster): boolean {
+  return [...controlPlanes.values()].some(({ nodeName, serving }) => {
+    const pod = core.store.get(R.pods, 'kube-system', `kube-scheduler-${nodeName}`);
+    return serving && !(pod && isCrashLooping(pod));
+  });
+}
+
+export function schedulePods(cluster: SimCluster): void {
+  if (!schedulerWorks(cluster)) return;
+  const { core } = cluster;
   const waiting: KubeObject[] = [];
   const byNode = new Map<string, KubeObject[]>();
   for (const pod of core.store.values(R.pods)) {
@@ -84,6 +98,8 @@ export function schedulePods({ core }: SimCluster): void {
     const now = new Date(core.clock.now()).toISOString().replace(/\.\d+Z$/, 'Z');
     if (!best) {
       if (pod.status?.conditions?.length > 0) continue;
+      const message = `0/${nodes.length} nodes are available: no node is ready, untainted and matching.`;
+      note(core, pod, { type: 'Warning', reason: 'FailedScheduling', message, component: SCHEDULER });
       core.edit(R.pods, pod.metadata, (draft) => {
         draft.status = {
           ...draft.status,
@@ -93,7 +109,7 @@ export function schedulePods({ core }: SimCluster): void {
               type: 'PodScheduled',
               status: 'False',
               reason: 'Unschedulable',
-              message: `0/${nodes.length} nodes are available: no node is ready, untainted and matching.`,
+              message,
               lastTransitionTime: now,
             },
           ],
@@ -108,6 +124,10 @@ export function schedulePods({ core }: SimCluster): void {
         conditions: [{ type: 'PodScheduled', status: 'True', lastTransitionTime: now }],
       };
     });
-    if (bound) byNode.set(best.metadata.name, [...(byNode.get(best.metadata.name) ?? []), bound]);
+    if (!bound) continue;
+    const { namespace, name } = bound.metadata;
+    const message = `Successfully assigned ${namespace}/${name} to ${best.metadata.name}`;
+    note(core, bound, { reason: 'Scheduled', message, component: SCHEDULER });
+    byNode.set(best.metadata.name, [...(byNode.get(best.metadata.name) ?? []), bound]);
   }
 }

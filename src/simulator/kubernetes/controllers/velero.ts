@@ -1,6 +1,7 @@
 /**
  * Velero: judges storage locations and schedules, makes the backups of schedules in UTC, and carries out backups and
- * restores while its server runs. What a backup holds is kept as objects; there is no bucket behind this double.
+ * restores and deletions while its server runs. What a backup holds is kept as objects; there is no bucket behind this
+ * double.
  */
 import { Cron } from 'croner';
 import { type Json, type KubeObject, clone, sameJson } from '../api/json.ts';
@@ -8,14 +9,17 @@ import { R } from '../api/resources.ts';
 import type { SimCluster } from '../node/cluster.ts';
 
 const NAMESPACE = 'velero';
-/** Hardware time that a backup or restore takes. */
+/** Hardware time that a backup, restore or deletion takes. */
 const WORK_MS = 20_000;
 /** Namespaced kinds that come back with a restore. */
 const SAVED = [R.configmaps, R.secrets, R.serviceaccounts, R.services, R.deployments, R.statefulsets];
-const TERMINAL = new Set(['Completed', 'PartiallyFailed', 'Failed', 'FailedValidation']);
+const TERMINAL = new Set(['Completed', 'PartiallyFailed', 'Failed', 'FailedValidation', 'Deleting']);
 
 /** Content of finished backups by uid. */
 const contents = new WeakMap<SimCluster, Map<string, KubeObject[]>>();
+
+/** When a DeleteBackupRequest was taken up, by uid; it has no such field. */
+const deletions = new WeakMap<SimCluster, Map<string, number>>();
 
 export function runVelero(cluster: SimCluster): void {
   const { core } = cluster;
@@ -23,15 +27,19 @@ export function runVelero(cluster: SimCluster): void {
     core.registry.all().find((type) => type.group === 'velero.io' && type.plural === plural);
   const server = core.store.get(R.deployments, NAMESPACE, 'velero');
   if (!(server?.status?.availableReplicas > 0)) return;
-  const stores = ['backupstoragelocations', 'schedules', 'backups', 'restores'].map(resource);
-  const [locations, schedules, backups, restores] = stores.map((type) => type?.storage);
-  if (!locations || !schedules || !backups || !restores) return;
+  const stores = ['backupstoragelocations', 'schedules', 'backups', 'restores', 'deletebackuprequests'].map(
+    resource,
+  );
+  const [locations, schedules, backups, restores, requests] = stores.map((type) => type?.storage);
+  if (!locations || !schedules || !backups || !restores || !requests) return;
   for (const location of core.store.list(locations)) judgeLocation(cluster, locations, location);
   for (const schedule of core.store.list(schedules)) runSchedule(cluster, schedules, backups, schedule);
   for (const backup of core.store.list(backups))
     advance(cluster, backups, backup, () => backUp(cluster, locations, backup));
   for (const restore of core.store.list(restores))
     advance(cluster, restores, restore, () => bringBack(cluster, backups, restore));
+  for (const request of core.store.list(requests))
+    if (request.status?.phase !== 'Processed') takeAway(cluster, { requests, backups, restores }, request);
 }
 
 const stamp = ({ site }: SimCluster) => new Date(site.clock.now()).toISOString().replace(/\.\d+Z$/, 'Z');
@@ -178,4 +186,42 @@ function bringBack(cluster: SimCluster, backups: string, restore: KubeObject): J
     core.ensure(type.storage, back);
   }
   return { phase: 'Completed', warnings };
+}
+
+/** New -> InProgress -> gone with its backup and the backup's restores, or Processed with errors. */
+function takeAway(
+  cluster: SimCluster,
+  kinds: { readonly requests: string; readonly backups: string; readonly restores: string },
+  request: KubeObject,
+): void {
+  const { core, site } = cluster;
+  const { requests, backups, restores } = kinds;
+  const ended = (why: string) => setStatus(cluster, requests, request, { phase: 'Processed', errors: [why] });
+  const name = request.spec.backupName;
+  const backup = core.store.get(backups, NAMESPACE, name);
+  if (!backup) return ended('backup not found');
+  const { phase } = backup.status ?? {};
+  if (!TERMINAL.has(phase)) return ended('backup is still in progress');
+  const begun = deletions.get(cluster) ?? new Map<string, number>();
+  deletions.set(cluster, begun);
+  const uid = request.metadata.uid ?? '';
+  const since = begun.get(uid);
+  if (since === undefined) {
+    begun.set(uid, site.clock.monotonic());
+    setStatus(cluster, requests, request, { phase: 'InProgress' });
+    return setStatus(cluster, backups, backup, { ...backup.status, phase: 'Deleting' });
+  }
+  if ((site.clock.monotonic() - since) * site.pace.speed < WORK_MS) return;
+  begun.delete(uid);
+  const [first] = cluster.controlPlanes.values();
+  if (first && site.faults.take('backup-deletion-fails', first.machine))
+    return ended('error deleting backup from object storage: AccessDenied');
+  const about = (storage: string) => core.store.list(storage).filter(({ spec }) => spec?.backupName === name);
+  for (const [storage, gone] of [
+    [restores, about(restores)],
+    [backups, [backup]],
+    [requests, about(requests)],
+  ] as const)
+    for (const { metadata } of gone) core.store.delete(storage, NAMESPACE, metadata.name);
+  contents.get(cluster)?.delete(backup.metadata.uid ?? '');
 }

@@ -16,7 +16,7 @@ import {
   share,
   templateHash,
 } from './pods.ts';
-import { matchesNode, tolerates } from './scheduler.ts';
+import { matchesNode, schedulerWorks, tolerates } from './scheduler.ts';
 
 const REVISION = 'deployment.kubernetes.io/revision';
 
@@ -215,7 +215,9 @@ function daemonSpec(spec: Json): Json {
   return { ...spec, tolerations };
 }
 
-export function runDaemonSets({ core }: SimCluster): void {
+export function runDaemonSets(cluster: SimCluster): void {
+  const { core } = cluster;
+  const places = schedulerWorks(cluster);
   const nodes = core.store.all(R.nodes);
   for (const set of core.store.all(R.daemonsets)) {
     if (isGoing(set)) continue;
@@ -249,6 +251,8 @@ export function runDaemonSets({ core }: SimCluster): void {
       desired += 1;
       const alive = here.filter((pod) => !isGoing(pod));
       for (const pod of alive.filter(isFinished)) deletePod(core, pod);
+      // A daemon's pod that nobody places is not worth making.
+      if (here.length === 0 && !places) continue;
       if (here.length === 0) {
         current.push(
           createPod(core, set, {

@@ -14,6 +14,10 @@ import { EtcdError, type EtcdMember, GRPC } from './members.ts';
 
 const HTTP_OF_GRPC: Record<number, number> = { 2: 500, 3: 400, 4: 504, 5: 404, 9: 400, 14: 503 };
 const VERSION = '3.6.11';
+const ALARMS = [
+  ['etcd-nospace', 'NOSPACE'],
+  ['etcd-corrupt', 'CORRUPT'],
+] as const;
 /** A snapshot is streamed in pieces of this size, as etcd does. */
 const SNAPSHOT_CHUNK = 32 * 1024;
 
@@ -134,6 +138,10 @@ export class EtcdGateway implements AsyncDisposable {
       case '/v3/maintenance/status': {
         const leader = etcd.leader();
         const revision = this.#cluster.core.store.revision;
+        const errors = [
+          ...(leader ? [] : ['etcdserver: no leader']),
+          ...this.#alarms().map(({ memberID, alarm }) => `memberID:${memberID} alarm:${alarm} `),
+        ];
         return {
           header,
           version: VERSION,
@@ -143,7 +151,7 @@ export class EtcdGateway implements AsyncDisposable {
           raftIndex: String(revision + 8),
           raftTerm: String(etcd.term),
           raftAppliedIndex: String(revision + 8),
-          ...(leader ? {} : { errors: ['etcdserver: no leader'] }),
+          ...(errors.length > 0 ? { errors } : {}),
           ...(self?.isLearner ? { isLearner: true } : {}),
           storageVersion: '3.6.0',
         };
@@ -154,8 +162,11 @@ export class EtcdGateway implements AsyncDisposable {
         if (self?.isLearner)
           throw new EtcdError(GRPC.failedPrecondition, 'etcdserver: rpc not supported for learner');
         return { header };
-      case '/v3/maintenance/alarm':
-        return { header };
+      case '/v3/maintenance/alarm': {
+        if (!etcd.hasQuorum()) throw new EtcdError(GRPC.unavailable, 'etcdserver: request timed out');
+        const alarms = this.#alarms();
+        return { header, ...(alarms.length > 0 ? { alarms } : {}) };
+      }
       case '/v3/maintenance/transfer-leadership':
         etcd.moveLeader(this.#memberId, readId(body.targetID));
         return { header };
@@ -164,6 +175,16 @@ export class EtcdGateway implements AsyncDisposable {
       default:
         return undefined;
     }
+  }
+
+  /** Every member tells those of all. */
+  #alarms(): { memberID: string; alarm: string }[] {
+    const { controlPlanes, site } = this.#cluster;
+    return [...controlPlanes.values()].flatMap(({ machine, memberId }) =>
+      ALARMS.flatMap(([fault, alarm]) =>
+        site.faults.take(fault, machine) ? [{ memberID: String(memberId), alarm }] : [],
+      ),
+    );
   }
 
   /** The contents of the store as a byte stream with a SHA-256 at its end, in the gateway's envelope. */

@@ -81,6 +81,10 @@ export class SimCluster {
       guard: () => {
         if (!this.etcd.hasQuorum()) throw new ApiError(500, 'InternalError', 'etcdserver: request timed out');
       },
+      guardWrite: () => {
+        // The API server passes it on as it is, without a reason.
+        if (this.isFull()) throw new ApiError(500, '', 'etcdserver: mvcc: database space exceeded');
+      },
     });
     this.chronicle = new Chronicle(
       name,
@@ -113,9 +117,16 @@ export class SimCluster {
     return undefined;
   }
 
-  /** True while a controller-manager of this cluster can do its work. */
+  /** A member of etcd has reached its quota: nothing new is taken until its alarm is disarmed. */
+  isFull(): boolean {
+    return [...this.controlPlanes.values()].some(({ machine }) =>
+      this.site.faults.take('etcd-nospace', machine),
+    );
+  }
+
+  /** True while a controller-manager of this cluster can do its work, for which it must renew its lease. */
   controllersRun(): boolean {
-    if (!this.etcd.hasQuorum()) return false;
+    if (!this.etcd.hasQuorum() || this.isFull()) return false;
     for (const node of this.controlPlanes.values()) if (node.serving) return true;
     return false;
   }

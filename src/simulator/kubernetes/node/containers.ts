@@ -13,6 +13,7 @@ import { ContainerFiles } from './container-files.ts';
 import { runHostScript } from './host-script.ts';
 import { imageOutput } from './images.ts';
 import { execProgram, runProgram, type ShellIo } from './shell.ts';
+import { trivyOf } from './trivy.ts';
 
 /** A container keeps this much of its output. */
 const MAX_LOG_LINES = 5000;
@@ -21,6 +22,7 @@ const ALIVE_MS = 10_000;
 /** Of a log that stands in for a termination message. */
 const MESSAGE_LINES = 80;
 const MESSAGE_BYTES = 2048;
+const TRIVY = /\/trivy(:|$|@)/;
 
 interface LogLine {
   readonly at: string;
@@ -126,13 +128,13 @@ export class Containers implements PodAccess {
     const now = () => site.clock.now();
     const print = (chunk: Buffer) => container.print(chunk, now());
     const command: string[] = [...(spec.command ?? []), ...(spec.args ?? [])];
-    const known = imageOutput(spec.image, command);
+    const known = imageOutput(spec.image, command, pod);
     const stdin = spec.stdin === true ? container.stdin : undefined;
     signal.addEventListener('abort', () => container.stdin.end(), { once: true });
     try {
       if (known !== undefined) {
-        print(Buffer.from(known));
-        return 0;
+        print(Buffer.from(known.text));
+        return known.exitCode;
       }
       const onHost = await runHostScript(
         this.#cluster,
@@ -192,6 +194,7 @@ export class Containers implements PodAccess {
       ...io,
       files: this.#of(pod, container).files,
       environment,
+      ...(TRIVY.test(spec?.image ?? '') && { programs: { trivy: trivyOf(this.#cluster, pod) } }),
       now: () => site.clock.now(),
       sleep: (ms) => site.pace.sleep(ms, signal),
     };

@@ -5,7 +5,7 @@
 import { createHash, createHmac } from 'node:crypto';
 import { parse } from 'yaml';
 import type { Json } from '../api/json.ts';
-import { ETCD_PORT, ControlPlane } from './control-plane.ts';
+import { ControlPlane, type ControlPlaneOptions, ETCD_PORT } from './control-plane.ts';
 import { Dialer, type Endpoint } from './dialer.ts';
 import type { SimCluster } from './cluster.ts';
 import { type NodeContext, minorOf, writeFile } from './context.ts';
@@ -99,8 +99,7 @@ export async function kubeadmJoin(context: NodeContext, path: string): Promise<v
         'error execution phase wait-control-plane: the service account key of this node is not the one of the cluster',
       );
     const memberId = await joinEtcd(session, cluster, keys.etcdCa, options.nodeName, advertise);
-    await site.pace.sleep(TIMES.controlPlane, signal);
-    const control = await ControlPlane.start({
+    const control = await startControlPlane(context, {
       cluster,
       machine,
       nodeName: options.nodeName,
@@ -136,6 +135,20 @@ export async function kubeadmJoin(context: NodeContext, path: string): Promise<v
   kubelet.register();
   if (controlPlane) markControlPlane(cluster, options.nodeName);
   context.background('kubelet', () => kubelet.run());
+}
+
+/** The member's process ends with the machine, also before there is anything else on it. */
+async function startControlPlane(
+  { site, signal }: NodeContext,
+  options: ControlPlaneOptions,
+): Promise<ControlPlane> {
+  try {
+    await site.pace.sleep(TIMES.controlPlane, signal);
+    return await ControlPlane.start(options);
+  } catch (error) {
+    options.cluster.etcd.stopped(options.memberId);
+    throw error;
+  }
 }
 
 /** cluster-info without trust, its signature by the token, the CA pin, then again with trust. */

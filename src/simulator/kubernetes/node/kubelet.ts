@@ -8,7 +8,9 @@ import { type Json, type KubeObject, clone } from '../api/json.ts';
 import { forbidden, isAllowed } from '../api/rbac.ts';
 import type { UserInfo } from '../api/request.ts';
 import { R } from '../api/resources.ts';
+import { type Note, note } from '../controllers/events.ts';
 import type { SimCluster } from './cluster.ts';
+import { crashed, isCrashLooping, recovered } from './crash-loop.ts';
 import { completesByItself, isCniPod, runtimeOf } from './pod-runtime.ts';
 
 /** Times of real kubelets and images, milliseconds of hardware time. */
@@ -38,16 +40,22 @@ export class Kubelet {
   /** Pods this kubelet has begun to run, by uid. */
   readonly #running = new Map<string, AbortController>();
   readonly #stop = new AbortController();
+  readonly #machineId: string;
   readonly bootId = randomUUID();
   /** Monotonic time of the last successful renewal. */
   lastHeartbeat = Number.NEGATIVE_INFINITY;
   #cniReady = false;
   #cniBroken: boolean | undefined;
   #nextPodAddress = 2;
+  /** The node was given up for a while, and its pods with it: none of them counts as Ready. */
+  #podsDoubted = false;
 
   constructor(cluster: SimCluster, options: KubeletOptions) {
     this.cluster = cluster;
     this.options = options;
+    const { machine } = options;
+    const cloned = cluster.site.faults.take('cloned-image', machine);
+    this.#machineId = cloned ? 'c10e'.repeat(8) : machine.systemId.padEnd(32, '0');
     this.user = { name: `system:node:${options.nodeName}`, groups: ['system:nodes', 'system:authenticated'] };
   }
 
@@ -148,10 +156,16 @@ export class Kubelet {
           this.stop();
           return;
         }
-        if (await this.apiReachable()) {
+        // Nobody can write that it is late, either.
+        if (this.cluster.isFull()) this.lastHeartbeat = site.clock.monotonic();
+        else if (await this.apiReachable()) {
           if (this.cluster.core.store.get(R.nodes, undefined, this.name)) {
             this.heartbeat();
             this.#writeStatus();
+            // Whoever deletes a mirror pod stops nothing: it comes back.
+            for (const pod of this.options.staticPods) this.#mirror(pod);
+            if (this.#podsDoubted) await this.#vouchForPods();
+            await this.#judgeScheduler();
           }
           if (missed) this.syncPods();
           missed = false;
@@ -161,6 +175,31 @@ export class Kubelet {
       }
       await site.pace.sleep(period, AbortSignal.any([this.signal, this.cluster.signal])).catch(() => {});
     }
+  }
+
+  /** What runs here is Ready again, whatever was believed while nobody heard of it. */
+  async #vouchForPods(): Promise<void> {
+    for (const pod of this.cluster.core.store.list(R.pods)) {
+      const statuses: Json[] = pod.status?.containerStatuses ?? [];
+      const runs = pod.status?.phase === 'Running' && statuses.every(({ ready }) => ready);
+      if (pod.spec?.nodeName !== this.name || !runs || pod.metadata.deletionTimestamp) continue;
+      await this.#setPod(pod, this.signal, (draft) => {
+        draft.status = { ...draft.status, conditions: conditions(this.#now(), true) };
+      });
+    }
+    this.#podsDoubted = false;
+  }
+
+  /** Crashes its scheduler once more while the fault strikes, and lets it run again afterwards. */
+  async #judgeScheduler(): Promise<void> {
+    const name = `kube-scheduler-${this.name}`;
+    const pod = this.cluster.core.store.get(R.pods, 'kube-system', name);
+    if (pod?.status?.phase !== 'Running') return;
+    const strikes = this.cluster.site.faults.take('scheduler-crash-loops', this.options.machine);
+    if (!strikes && !isCrashLooping(pod)) return;
+    await this.#setPod(pod, this.signal, (draft) => {
+      draft.status = (strikes ? crashed : recovered)(draft, this.#now());
+    });
   }
 
   stop(): void {
@@ -178,6 +217,7 @@ export class Kubelet {
     const current = (node.status?.conditions ?? []).find((item: Json) => item.type === 'Ready');
     if (current?.status === (ready ? 'True' : 'False') && node.status?.nodeInfo?.bootID === this.bootId)
       return;
+    this.#podsDoubted ||= current?.status === 'Unknown';
     const now = new Date(core.clock.now()).toISOString().replace(/\.\d+Z$/, 'Z');
     const healthy = (type: string, reason: string, message: string) => ({
       type,
@@ -189,6 +229,8 @@ export class Kubelet {
     });
     const { machine, nodeIp, version, maxPods } = this.options;
     if (ready) this.cluster.site.reached(machine.systemId, 'ready');
+    const reason = ready ? 'NodeReady' : 'NodeNotReady';
+    this.#note(node, { reason, message: `Node ${this.name} status is now: ${reason}` });
     const resources = {
       cpu: String(machine.cpuCount),
       memory: `${machine.memoryMiB * 1024}Ki`,
@@ -216,7 +258,7 @@ export class Kubelet {
             kernelVersion: '6.8.0-88-generic',
             kubeProxyVersion: '',
             kubeletVersion: version,
-            machineID: machine.systemId.padEnd(32, '0'),
+            machineID: this.#machineId,
             operatingSystem: 'linux',
             osImage: machine.image.includes('jammy') ? 'Ubuntu 22.04.5 LTS' : 'Ubuntu 24.04.4 LTS',
             systemUUID: `00000000-0000-0000-0000-${machine.systemId.padEnd(12, '0').slice(0, 12)}`,
@@ -342,6 +384,10 @@ export class Kubelet {
     }
   }
 
+  #note(about: KubeObject, event: Omit<Note, 'component'>): void {
+    note(this.cluster.core, about, { ...event, component: 'kubelet', host: this.name });
+  }
+
   async #untilReachable(signal: AbortSignal): Promise<void> {
     while (!(await this.apiReachable())) await this.cluster.site.pace.sleep(TIMES.retry, signal);
     signal.throwIfAborted();
@@ -383,6 +429,7 @@ export class Kubelet {
       }
       const problem = runtimeOf(pod).problem;
       if (problem) {
+        this.#note(pod, { type: 'Warning', reason: 'Failed', message: `Error: ${problem}` });
         await this.#setPod(pod, signal, (draft) => {
           draft.status = { ...draft.status, containerStatuses: waiting(draft, problem) };
         });
@@ -402,6 +449,10 @@ export class Kubelet {
           conditions: conditions(this.#now(), true),
         };
       });
+      for (const { name, image } of containersOf(pod)) {
+        this.#note(pod, { reason: 'Pulled', message: `Successfully pulled image "${image}"` });
+        this.#note(pod, { reason: 'Started', message: `Started container ${name}` });
+      }
     }
     if (isCniPod(pod)) {
       await pace.sleep(TIMES.start, signal);
@@ -452,6 +503,8 @@ export class Kubelet {
   async #terminate(pod: KubeObject, signal: AbortSignal): Promise<void> {
     const { pace } = this.cluster.site;
     const grace = (pod.metadata.deletionGracePeriodSeconds ?? 30) * 1000;
+    for (const { name } of containersOf(pod))
+      this.#note(pod, { reason: 'Killing', message: `Stopping container ${name}` });
     await pace.sleep(Math.min(TIMES.stop, grace), signal);
     await this.#untilReachable(signal);
     const { core } = this.cluster;

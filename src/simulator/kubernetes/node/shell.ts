@@ -13,9 +13,11 @@ export interface ShellIo {
   readonly environment: Record<string, string>;
   readonly tty: boolean;
   readonly now: () => number;
+  /** What this image brings beyond the usual. */
+  readonly programs?: Readonly<Record<string, Program>>;
 }
 
-type Program = (args: readonly string[], io: ShellIo) => Promise<number> | number;
+export type Program = (args: readonly string[], io: ShellIo) => Promise<number> | number;
 
 class Exit extends Error {
   readonly code: number;
@@ -76,6 +78,30 @@ const PROGRAMS: Record<string, Program> = {
   async wc(args, io) {
     const all = args.includes('-c') || args.includes('-l') ? await readAll(io.stdin) : Buffer.alloc(0);
     io.stdout(text(`${args.includes('-l') ? all.toString('latin1').split('\n').length - 1 : all.length}\n`));
+    return 0;
+  },
+  /** `sed -n[E] /expression/p FILE` and nothing else of it. */
+  sed(args, io) {
+    const [flags = '', expression = '', path = ''] = args;
+    const wanted = /^\/(.*)\/p$/.exec(expression)?.[1];
+    if (!/^-nE?$/.test(flags) || wanted === undefined) {
+      io.stderr(text(`sed: ${args.join(' ')}: not simulated\n`));
+      return 1;
+    }
+    const file = io.files.files.get(resolvePath('/', path));
+    if (!file) {
+      io.stderr(text(`sed: ${path}: No such file or directory\n`));
+      return 1;
+    }
+    const lines = file.content.toString('utf8').split('\n');
+    io.stdout(
+      text(
+        lines
+          .filter((line) => new RegExp(wanted).test(line))
+          .map((line) => `${line}\n`)
+          .join(''),
+      ),
+    );
     return 0;
   },
   ls(args, io) {
@@ -345,7 +371,8 @@ export async function runProgram(words: readonly string[], io: ShellIo): Promise
     io.environment[assignment[1] ?? ''] = assignment[2] ?? '';
     return 0;
   }
-  const program = PROGRAMS[name.split('/').at(-1) ?? ''];
+  const base = name.split('/').at(-1) ?? '';
+  const program = io.programs?.[base] ?? PROGRAMS[base];
   if (!program || name === '') {
     io.stderr(text(`sh: ${name}: not found\n`));
     return 127;
