@@ -177,6 +177,14 @@ export function clusterChanges(clusters: Command, context: CliContext): void {
       }),
     (command) => command.option('--namespaces <names>', 'only these, separated by commas'),
   );
+  change(
+    'delete-backup <cluster> <backup>',
+    'Delete a backup, also from its bucket; there is no way back.',
+    async (client, cluster, flags: Flags, backup: string) => {
+      await consent(context, flags, `Delete ${backup} of ${cluster.spec.name} for good?`);
+      return await post(client, cluster, 'actions', { kind: 'delete-backup', backup });
+    },
+  );
   change('rotate-certificates <cluster>', 'Renew the certificates of the control plane.', (client, cluster) =>
     post(client, cluster, 'actions', { kind: 'rotate-certificates' }),
   );

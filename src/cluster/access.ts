@@ -3,11 +3,11 @@
  * (made on demand, renewed at half of its life, kept in memory only) and clients per address. The endpoint is
  * the normal way; a control-plane node's own address serves while the endpoint does not answer yet.
  */
+import type { Dispatcher } from 'undici';
 import type { Clock } from '../base/clock.ts';
 import { PcgError } from '../base/errors.ts';
 import type { KubeClient, KubeTarget } from '../kube/client.ts';
-import type { TlsIdentity } from '../kube/dispatcher.ts';
-import type { EtcdClient } from '../kube/etcd.ts';
+import { connectEtcd, type EtcdClient } from '../kube/etcd.ts';
 import {
   ADMIN_VALIDITY_MS,
   type CertificatePair,
@@ -16,7 +16,7 @@ import {
   issueClientCertificate,
 } from '../kube/pki.ts';
 
-export type MakeEtcdClient = (endpoints: readonly string[], identity: TlsIdentity) => EtcdClient;
+export type MakeEtcdClient = (endpoints: readonly string[], through: Dispatcher) => EtcdClient;
 
 /** kubeadm's etcd serves clients here on every control-plane node. */
 const ETCD_CLIENT_PORT = 2379;
@@ -30,7 +30,7 @@ export class ClusterAccess implements AsyncDisposable {
   readonly #clock: Clock;
   readonly #proxyUrl: string | undefined;
   readonly #clients = new Map<string, KubeClient>();
-  #etcdIdentity: CertificatePair | undefined;
+  #etcd: { readonly certPem: string; readonly connections: Dispatcher } | undefined;
   #identity: { readonly caPem: string; readonly pair: CertificatePair } | undefined;
 
   constructor(
@@ -68,24 +68,22 @@ export class ClusterAccess implements AsyncDisposable {
     return client;
   }
 
-  /** etcd through the client ports of these hosts. Kept by nobody: membership changes are rare. */
+  /** etcd through the client ports of these hosts: a client for once, on connections that the next one finds again. */
   async etcd(pki: ClusterPki, hosts: readonly string[]): Promise<EtcdClient> {
     const now = this.#clock.now();
-    if (this.#etcdIdentity === undefined || isRenewalDue(this.#etcdIdentity.certPem, now))
-      this.#etcdIdentity = await issueClientCertificate(pki.etcdCa, {
+    // Whoever still uses the connections before keeps them: they close once they are idle.
+    if (this.#etcd === undefined || isRenewalDue(this.#etcd.certPem, now)) {
+      const pair = await issueClientCertificate(pki.etcdCa, {
         commonName: ADMIN_NAME,
         nowMs: now,
         validityMs: ADMIN_VALIDITY_MS,
       });
-    const identity = {
-      caPem: pki.etcdCa.certPem,
-      ...this.#etcdIdentity,
-      ...(this.#proxyUrl === undefined ? {} : { proxyUrl: this.#proxyUrl }),
-    };
-    return this.#makeEtcd(
-      hosts.map((host) => `https://${host}:${ETCD_CLIENT_PORT}`),
-      identity,
-    );
+      const proxy = this.#proxyUrl === undefined ? {} : { proxyUrl: this.#proxyUrl };
+      const connections = connectEtcd({ caPem: pki.etcdCa.certPem, ...pair, ...proxy });
+      this.#etcd = { certPem: pair.certPem, connections };
+    }
+    const endpoints = hosts.map((host) => `https://${host}:${ETCD_CLIENT_PORT}`);
+    return this.#makeEtcd(endpoints, this.#etcd.connections);
   }
 
   async #admin(pki: ClusterPki): Promise<CertificatePair> {
@@ -105,7 +103,10 @@ export class ClusterAccess implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     const clients = [...this.#clients.values()];
     this.#clients.clear();
-    await Promise.allSettled(clients.map((client) => client[Symbol.asyncDispose]()));
+    await Promise.allSettled([
+      ...clients.map((client) => client[Symbol.asyncDispose]()),
+      this.#etcd?.connections.destroy(),
+    ]);
   }
 }
 

@@ -4,6 +4,8 @@
  */
 import type { ClusterDocument } from '../contract/cluster.ts';
 import type { Condition, ConditionReason, ConditionType } from '../contract/conditions.ts';
+import { alarmFix, describeAlarms } from '../kube/etcd-alarms.ts';
+import { describeFault, faultFix, stayingFaults } from './components.ts';
 import { doubtsOf } from './doubts.ts';
 import { endpointAddress, type ClusterRecord } from './model.ts';
 import type { Observed } from './observed.ts';
@@ -13,6 +15,7 @@ import { remedies } from './remediation.ts';
 import { missingSpare, rolloutPlan } from './rollout.ts';
 import type { NodeSituation } from './situation.ts';
 import { RENEW_BY_HAND } from './steps/certificates.ts';
+import { strayTrouble } from './stray-members.ts';
 import { warnBeforeMs } from './timings.ts';
 
 type Verdict = readonly [status: 'True' | 'False' | 'Unknown', reason: ConditionReason, message: string];
@@ -138,6 +141,14 @@ function nodesReady(
   const own = nodes.filter(({ node }) => node.role === role);
   const ready = own.filter(({ situation }) => situation.kind === 'ready').length;
   const message = `${ready} of ${total} nodes are Ready`;
+  const alarm = role === 'control-plane' ? describeAlarms(observed.etcdAlarms) : undefined;
+  if (alarm !== undefined)
+    return ['False', 'Degraded', `${message}; ${alarm}; ${alarmFix(observed.etcdAlarms)}`];
+  const trouble = role === 'control-plane' ? controlPlaneTrouble(scene) : undefined;
+  if (ready >= total && trouble !== undefined) return ['False', 'Degraded', `${message}; ${trouble}`];
+  const unread = observed.kube.kind === 'reachable' ? observed.kube.componentsUnread : undefined;
+  if (ready >= total && role === 'control-plane' && unread !== undefined)
+    return ['Unknown', 'Unreachable', `${message}; its static pods cannot be read: ${unread}`];
   if (ready >= total) return ['True', 'Succeeded', message];
   if (record.initializedAt !== undefined && observed.kube.kind !== 'reachable')
     return ['Unknown', 'Unreachable', 'the API server does not answer'];
@@ -156,8 +167,16 @@ function nodesReady(
   return [
     'False',
     record.initializedAt === undefined ? 'WaitingForControlPlane' : 'WaitingForNodes',
-    message,
+    trouble === undefined ? message : `${message}; ${trouble}`,
   ];
+}
+
+/** What is wrong although all nodes may be Ready, and what to do. */
+function controlPlaneTrouble(scene: Scene): string | undefined {
+  const [fault] = stayingFaults(scene.observed.kube, scene.nodes);
+  if (fault) return `${describeFault(fault)}: ${faultFix(fault)}`;
+  const stray = strayTrouble(scene);
+  return stray && `${stray.message}. ${stray.fix}`;
 }
 
 function certificates({ record, document, observed: { now } }: Scene): Verdict {
@@ -195,6 +214,9 @@ function upToDate(scene: Scene): Verdict {
     const lacking = missingSpare(scene);
     if (lacking) return ['False', 'WaitingForMachines', lacking.message];
     const message = `${rollout.steps.length} nodes are to be replaced`;
+    const trouble = describeAlarms(scene.observed.etcdAlarms) ?? scene.blockingFaults.map(describeFault)[0];
+    if (rollout.approved && trouble !== undefined)
+      return ['False', 'WaitingForControlPlane', `${message}; ${trouble}`];
     return ['False', rollout.approved ? 'RollingOut' : 'WaitingForApproval', message];
   }
   for (const pool of document.spec.pools) {

@@ -8,6 +8,7 @@ import type { ClusterDocument } from '../contract/cluster.ts';
 import type { EventDraft } from '../contract/events.ts';
 import type { KubeClient, KubeTarget } from '../kube/client.ts';
 import type { EtcdClient } from '../kube/etcd.ts';
+import type { KeyAlgorithm } from '../kube/pki.ts';
 import type { MaasClient, Machine } from '../maas/client.ts';
 import type { MaasObserver } from '../maas/observer.ts';
 import type { CandidateList } from './candidates.ts';
@@ -26,6 +27,8 @@ export interface EngineSite extends SiteSettings {
 
 export interface SnapshotDoor {
   readonly directory: string;
+  /** Stays free on its disk, which the gateway's own records share. Default: 1 GiB. */
+  readonly reserveBytes?: number;
   /** Opens what was sealed to the gateway under this context. Throws when it was not. */
   open(sealed: string, context: string): string;
 }
@@ -61,12 +64,16 @@ export interface StepContext {
   saw(machine: Machine): void;
   /** Aborted when delete or abort arrived: steps that must not be cut short stop at their next safe point. */
   readonly superseded: AbortSignal;
+  /** Aborted when something else is wanted than what the step was planned from. */
+  readonly outdated: AbortSignal;
   /** Endpoint addresses that other clusters of this gateway hold. */
   addressesInUse(): Promise<ReadonlySet<string>>;
   /** A host answers at this address of the machine network. */
   isTaken(ip: string, port: number, signal: AbortSignal): Promise<boolean>;
   /** End of the validity of a running server's certificate, wall clock milliseconds. */
   certificateExpiry(target: KubeTarget, signal: AbortSignal): Promise<number>;
+  /** Of the keys that a new cluster gets. Undefined: the one of kubeadm. */
+  readonly keyAlgorithm: KeyAlgorithm | undefined;
   /** Where snapshots of etcd stay, and how sealed credentials are opened. Undefined: this gateway keeps none. */
   readonly snapshots: SnapshotDoor | undefined;
   readonly quarantine: Quarantine;

@@ -12,7 +12,7 @@ import type { ClusterStatus } from '../contract/cluster.ts';
 import type { KubeClient, KubeTarget } from '../kube/client.ts';
 import { createEtcdClient } from '../kube/etcd.ts';
 import { renderKubeconfig } from '../kube/kubeconfig.ts';
-import { issueClientCertificate } from '../kube/pki.ts';
+import { issueClientCertificate, type KeyAlgorithm } from '../kube/pki.ts';
 import { isAddressTaken } from '../kube/probe.ts';
 import { serverCertificateExpiry } from '../kube/server-certificate.ts';
 import type { MaasClient } from '../maas/client.ts';
@@ -23,10 +23,12 @@ import type { MakeEtcdClient } from './access.ts';
 import { CandidateList } from './candidates.ts';
 import type { AccountServices, EngineSite, SnapshotDoor } from './context.ts';
 import type { PlacementReport } from './explain.ts';
+import { createHistories } from './history.ts';
 import { type ClusterRecord, endpointAddress } from './model.ts';
 import type { Random } from './names.ts';
 import { findOrphans, type Hunt, type Orphan, releaseOrphan } from './orphans.ts';
 import { createAskOwned } from './owned.ts';
+import { clearSpool } from './policies/snapshot.ts';
 import { createQuarantine, type Quarantine, type QuarantineEntry } from './quarantine.ts';
 import { ClusterRun, type RunDependencies } from './reconcile.ts';
 import { checkSite } from './site-check.ts';
@@ -48,6 +50,8 @@ export interface EngineOptions {
   /** Looks at the machine network; default: TCP and TLS, through the machine proxy where there is one. */
   readonly isTaken?: RunDependencies['isTaken'];
   readonly certificateExpiry?: RunDependencies['certificateExpiry'];
+  /** Of the keys that new clusters get; default: RSA-2048, as kubeadm. */
+  readonly keyAlgorithm?: KeyAlgorithm;
   readonly site: EngineSite;
   /** Where snapshots of etcd stay when a cluster names no target; without it there are none. */
   readonly snapshots?: SnapshotDoor;
@@ -97,6 +101,7 @@ class Engine implements ClusterEngine {
   readonly #runs = new Map<string, { run: ClusterRun; done: Promise<void> }>();
   readonly #accounts = new Map<string, AccountServices>();
   readonly #quarantine: Quarantine;
+  readonly #history: RunDependencies['history'];
   readonly #random: Random;
   readonly #wake = new Wake();
   readonly quarantine: ClusterEngine['quarantine'];
@@ -105,6 +110,7 @@ class Engine implements ClusterEngine {
     this.#options = options;
     this.#random = options.random ?? Math.random;
     this.#quarantine = createQuarantine(options.records);
+    this.#history = createHistories(options.records);
     const { clock, timings } = options;
     this.quarantine = {
       list: (accountId) => this.#quarantine.list(clock.now(), accountId),
@@ -114,11 +120,12 @@ class Engine implements ClusterEngine {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const { clock, log, records } = this.#options;
+    const { clock, log, records, snapshots } = this.#options;
     using _watch = records.watch(COLLECTIONS.documents, (key) => {
       const [kind, id] = key.split('/');
       if (kind === 'cluster' && id !== undefined) this.documentChanged(id);
     });
+    if (snapshots) await clearSpool(snapshots, log);
     while (!signal.aborted) {
       try {
         await this.#startRuns(signal);
@@ -166,18 +173,20 @@ class Engine implements ClusterEngine {
       log,
       gatewayId,
       kube,
-      etcd: this.#options.etcd ?? ((endpoints, identity) => createEtcdClient(endpoints, identity, { clock })),
+      etcd: this.#options.etcd ?? ((endpoints, through) => createEtcdClient(endpoints, through, { clock })),
       isTaken:
         this.#options.isTaken ??
         ((ip, port, signal) => isAddressTaken(ip, port, { clock, proxyUrl: site.machineProxyUrl }, signal)),
       certificateExpiry:
         this.#options.certificateExpiry ??
         ((target, signal) => serverCertificateExpiry(target, { clock }, signal)),
+      keyAlgorithm: this.#options.keyAlgorithm,
       snapshots: this.#options.snapshots,
       site,
       timings,
       random: this.#random,
       quarantine: this.#quarantine,
+      history: this.#history,
       account: (id) => this.#account(id),
       addressesInUse: (id) => this.#addressesInUse(id),
       queue: queue ?? (() => undefined),

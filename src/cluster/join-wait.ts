@@ -1,11 +1,13 @@
 /** What a machine whose OS runs waits for before it may join, in words; with a cause and a next step where waiting alone does not help. */
 import type { ProblemDetails } from '../contract/errors.ts';
-import { belongsTo } from '../kube/quorum.ts';
+import { alarmFix, describeAlarms } from '../kube/etcd-alarms.ts';
+import { describeFault, faultFix } from './components.ts';
+import { isFence, needsFence } from './join-fence.ts';
 import type { NodeRecord } from './model.ts';
-import type { EtcdView } from './observed.ts';
-import { problem } from './plan-node.ts';
 import type { Scene } from './plan.ts';
+import { problem } from './plan-node.ts';
 import type { Situation } from './situation.ts';
+import { isStray, strayMember } from './stray-members.ts';
 
 export interface JoinWait {
   readonly waitingFor: string;
@@ -16,12 +18,33 @@ export function joinWait(node: NodeRecord, situation: Situation, scene: Scene): 
   if (situation.kind !== 'booted' || node.token.grantedAt !== undefined) return undefined;
   if (node.init && !scene.initialized) return undefined; // it works
   if (!scene.initialized) return { waitingFor: 'the first control-plane node' };
+  const { etcdAlarms } = scene.observed;
+  const alarm = describeAlarms(etcdAlarms);
+  // A full etcd takes the endpoint along, whose holder cannot renew its lease: then the alarm is what everybody waits for.
+  if (alarm !== undefined && (node.role === 'control-plane' || !scene.endpointUp))
+    return {
+      waitingFor: `its turn: ${alarm}`,
+      error: { ...problem('ETCD_QUORUM_AT_RISK', alarm, { alarms: etcdAlarms }), fix: alarmFix(etcdAlarms) },
+    };
   if (!scene.endpointUp) return { waitingFor: 'the endpoint' };
   if (node.role === 'worker') return undefined;
   const restless = scene.observed.etcd?.members.find((member) => member.learner || !member.healthy);
+  if (restless && isFence(restless) && needsFence(scene.nodes))
+    return { waitingFor: 'its turn: a machine that did not join is switched off first' };
   if (restless) {
     const waitingFor = `its turn: etcd member ${restless.name || 'without a name'} ${restless.learner ? 'is still catching up' : 'does not answer'}`;
-    return isOwned(restless, scene) ? { waitingFor } : { waitingFor, error: strayMember(restless) };
+    return isStray(restless, scene) ? { waitingFor, error: strayMember(restless, scene) } : { waitingFor };
+  }
+  const [fault] = scene.blockingFaults;
+  if (fault)
+    return {
+      waitingFor: `its turn: ${describeFault(fault)}`,
+      error: { ...problem('NODE_UNHEALTHY', describeFault(fault), { ...fault }), fix: faultFix(fault) },
+    };
+  const { kube } = scene.observed;
+  if (kube.kind === 'reachable' && kube.componentsUnread !== undefined) {
+    const text = `the static pods of the control plane cannot be read: ${kube.componentsUnread}`;
+    return { waitingFor: `its turn: ${text}`, error: problem('KUBE_UNREACHABLE', text) };
   }
   const ahead = scene.nodes.find(
     ({ node: other, situation: its }) =>
@@ -34,29 +57,4 @@ export function joinWait(node: NodeRecord, situation: Situation, scene: Scene): 
     ? `its turn: ${ahead.node.name} joins first`
     : 'its turn: control-plane nodes join one by one';
   return { waitingFor };
-}
-
-type Member = EtcdView['members'][number];
-
-/** A node that is here, on its way out, or not forgotten yet: whatever is wrong with its member, the plan sees to it. */
-function isOwned(member: Member, { record, observed }: Scene): boolean {
-  return record.nodes.some(({ claim }) => {
-    if (!('hostname' in claim)) return false;
-    const addresses = observed.machines.get(claim.systemId)?.machine?.ipAddresses ?? [];
-    return belongsTo(member, { name: claim.hostname, addresses });
-  });
-}
-
-/** Nobody's step ends this wait. The gateway removes only members of nodes that it knows: this one may be a person's. */
-function strayMember({ id, name, peerUrls, learner }: Member): ProblemDetails {
-  const hex = BigInt(id).toString(16);
-  const title = name === '' ? 'without a name' : name;
-  return {
-    ...problem(
-      'ETCD_QUORUM_AT_RISK',
-      `etcd member ${title} (${hex}, ${peerUrls.join(', ') || 'no address'}) ${learner ? 'is a learner' : 'does not answer'} and belongs to no machine of this cluster: no control-plane node joins meanwhile`,
-      { member: hex, name, peerUrls },
-    ),
-    fix: `Bring it back, or remove it: "etcdctl member remove ${hex}" in a pod etcd-<node> of kube-system.`,
-  };
 }

@@ -4,6 +4,7 @@
  * milestone is passed once; a restart cannot pass it again, so every event appears exactly once.
  */
 import type { EventDraft } from '../contract/events.ts';
+import { clones } from './clones.ts';
 import {
   type ClusterRecord,
   finishTask,
@@ -44,12 +45,22 @@ export function learn(record: ClusterRecord, observed: Observed): Learned {
       message: 'the first API server is configured',
     });
   }
+  const twins = clones(observed.kube);
   for (const node of record.nodes) {
     const situation = situationOf(node, observed);
-    const learned = learnNode(node, situation, observed);
+    const twin = 'node' in situation ? twins.get(situation.node.name) : undefined;
+    const learned = cloned(learnNode(node, situation, observed), situation, twin !== undefined, now);
     if (learned === node) continue;
     next = withNode(next, node.name, () => learned);
     report(node, learned, situation);
+    if (twin !== undefined && node.clonedSince === undefined)
+      events.push({
+        severity: 'warning',
+        reason: 'MachineCloned',
+        message: twin.message,
+        node: node.name,
+        error: twin,
+      });
   }
   return { record: next, events, durations };
 
@@ -72,7 +83,7 @@ export function learn(record: ClusterRecord, observed: Observed): Learned {
       });
     };
     if (before.deployedAt === undefined && after.deployedAt !== undefined)
-      say('MachineDeployed', `${after.name}: the operating system runs`, 'deploy');
+      say('MachineDeployed', `${after.name} runs its operating system`, 'deploy');
     if (before.joinedAt === undefined && after.joinedAt !== undefined)
       say('NodeJoined', `${after.name} joined the cluster`, 'bootstrap');
     if (before.readyAt === undefined && after.readyAt !== undefined)
@@ -125,6 +136,15 @@ function learnNode(node: NodeRecord, situation: Situation, observed: Observed): 
     case 'released':
       return node;
   }
+}
+
+/** A Node that is silent or not seen says nothing about its machine. */
+function cloned(node: NodeRecord, situation: Situation, isClone: boolean, now: number): NodeRecord {
+  if (!('node' in situation) || situation.node.silent || isClone === (node.clonedSince !== undefined))
+    return node;
+  if (isClone) return { ...node, clonedSince: now };
+  const { clonedSince: _ended, ...rest } = node;
+  return rest;
 }
 
 function deployed(node: NodeRecord, now: number): NodeRecord {

@@ -104,6 +104,8 @@ export interface NodeRecord {
   readonly joinedAt?: number;
   readonly readyAt?: number;
   readonly unhealthySince?: number;
+  /** Its Node shows the identity of another machine; said once. */
+  readonly clonedSince?: number;
   readonly powerCycledAt?: number;
   readonly drainedAt?: number;
   readonly etcdRemovedAt?: number;
@@ -191,6 +193,10 @@ export interface ClusterRecord {
   readonly rollout?: RolloutRecord;
   /** The Kubernetes version of the stored kubeadm configuration: what joining nodes must have. */
   readonly controlPlaneVersion?: string;
+  /** etcd was saved before the upgrade to this version, as this generation wants it. */
+  readonly savedBefore?: { readonly version: string; readonly generation: number };
+  /** Written before that configuration is: what it says may be of a version that nobody wants any more. */
+  readonly preparing?: true;
   /** Hash of the settings in that configuration (`sharedSettings`). */
   readonly controlPlaneSettings?: string;
   /** kube-proxy and CoreDNS were moved to what belongs to this version. */
@@ -200,6 +206,8 @@ export interface ClusterRecord {
   /** That the first end is near was said. */
   readonly certificatesWarned?: boolean;
   readonly rotateRequestedAt?: number;
+  /** The etcd member of no machine that is being removed: what was known of it was told. */
+  readonly strayMember?: string;
   readonly policies: Readonly<Record<string, PolicyRecord>>;
   readonly velero?: VeleroRecord;
   /** Why it is Failed; cleared by progress, `retry` or a new generation. */
@@ -224,6 +232,8 @@ export interface PolicyRecord {
   readonly requestedAt?: number;
   /** What a requested restore brings back. */
   readonly restore?: { readonly backup: string; readonly namespaces: readonly string[] };
+  /** Backups that are to be deleted: each run takes the first. */
+  readonly doomed?: readonly string[];
   readonly lastRunAt?: number;
   readonly startedAt?: number;
   /** Patching begins no further node after this. */

@@ -9,6 +9,7 @@ import type { KubeClient, KubeObject } from '../kube/client.ts';
 import { readManaged } from '../kube/nodes.ts';
 import type { MaasObserver } from '../maas/observer.ts';
 import type { ClusterAccess } from './access.ts';
+import { COMPONENT_PODS, readComponentFaults } from './components.ts';
 import { type ClusterRecord, endpointAddress, heldSystemId, type NodeRecord } from './model.ts';
 import { nodeAddresses } from './node-address.ts';
 import type { KubeNode, KubeView, Observed, Reading } from './observed.ts';
@@ -78,11 +79,23 @@ export async function observeKube(input: {
   const ask = async (host: string, port: number, viaEndpoint: boolean): Promise<KubeAnswer> =>
     await withDeadline(clock, timings.kubeTimeoutMs, `the API server at ${host}`, signal, async (limited) => {
       const client = await access.client(pki, host, port);
-      const { items } = await client.list('/api/v1/nodes', limited);
+      const [{ items }, pods] = await Promise.all([
+        client.list('/api/v1/nodes', limited),
+        componentPods(client, input, limited),
+      ]);
+      const nodes = items.map(readNode);
       const configured = record.initializedAt !== undefined || (await isConfigured(client, limited));
       return {
         client,
-        view: { kind: 'reachable', endpoint: viaEndpoint, configured, nodes: items.map(readNode) },
+        view: {
+          kind: 'reachable',
+          endpoint: viaEndpoint,
+          configured,
+          nodes,
+          ...('unread' in pods
+            ? { componentFaults: [], componentsUnread: pods.unread }
+            : { componentFaults: readComponentFaults(pods.items, nodes, clock.now()) }),
+        },
       };
     });
 
@@ -103,6 +116,21 @@ export async function observeKube(input: {
       view: { kind: 'unreachable', reason: causes.length === 0 ? reason : describeError(causes[0]) },
       client: undefined,
     };
+  }
+}
+
+/** An API server that tells its Nodes answers, even when one Pod that it cannot decode lets it list no others. */
+async function componentPods(
+  client: KubeClient,
+  { clock, timings }: { readonly clock: Clock; readonly timings: Timings },
+  signal: AbortSignal,
+): Promise<{ readonly items: readonly KubeObject[] } | { readonly unread: string }> {
+  try {
+    const ask = (limited: AbortSignal) => client.list(COMPONENT_PODS, limited);
+    return await withDeadline(clock, timings.kubeTimeoutMs / 2, 'static pods', signal, ask);
+  } catch (error) {
+    signal.throwIfAborted();
+    return { unread: describeError(error) };
   }
 }
 
@@ -155,7 +183,7 @@ interface NodeBody {
   readonly status?: {
     readonly conditions?: { type: string; status: string }[];
     readonly addresses?: { type: string; address: string }[];
-    readonly nodeInfo?: { kubeletVersion?: string; bootID?: string };
+    readonly nodeInfo?: { kubeletVersion?: string; bootID?: string; machineID?: string; systemUUID?: string };
   };
 }
 
@@ -175,6 +203,8 @@ export function readNode(object: KubeObject): KubeNode {
     version: status?.nodeInfo?.kubeletVersion ?? '',
     internalIp: status?.addresses?.find((address) => address.type === 'InternalIP')?.address,
     bootId: status?.nodeInfo?.bootID,
+    machineId: status?.nodeInfo?.machineID,
+    systemUuid: status?.nodeInfo?.systemUUID,
     labels,
     taints: spec?.taints ?? [],
     managed: readManaged(object),

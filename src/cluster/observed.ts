@@ -3,7 +3,9 @@
  * believed when the picture is fresh; what could not be asked says so.
  */
 import type { Outage } from '../maas/outages.ts';
+import type { EtcdAlarm } from '../kube/etcd-alarms.ts';
 import type { Machine } from '../maas/client.ts';
+import type { ComponentFault } from './components.ts';
 
 /** A Node as far as decisions need it. */
 export interface KubeNode {
@@ -18,6 +20,10 @@ export interface KubeNode {
   readonly version: string;
   readonly internalIp: string | undefined;
   readonly bootId: string | undefined;
+  /** Of /etc/machine-id. */
+  readonly machineId?: string | undefined;
+  /** Product UUID of the firmware. */
+  readonly systemUuid?: string | undefined;
   readonly labels: Readonly<Record<string, string>>;
   readonly taints: readonly { readonly key: string; readonly value?: string; readonly effect: string }[];
   /** Labels (keys) and taints (`key:effect`) that its pool has given to it. */
@@ -35,6 +41,10 @@ export type KubeView =
       /** kubeadm-config and cluster-info exist: init has passed its late phases. */
       readonly configured: boolean;
       readonly nodes: readonly KubeNode[];
+      /** Static pods of control-plane nodes that do not work. */
+      readonly componentFaults: readonly ComponentFault[];
+      /** Why nobody can say whether there are more of them. */
+      readonly componentsUnread?: string;
     };
 
 export interface EtcdView {
@@ -45,6 +55,8 @@ export interface EtcdView {
     readonly peerUrls: readonly string[];
     readonly learner: boolean;
     readonly healthy: boolean;
+    /** Since when every look found a learner or no answer; wall clock, milliseconds. */
+    readonly restlessSince?: number | undefined;
   }[];
 }
 
@@ -71,8 +83,12 @@ export interface Observed {
   readonly kube: KubeView;
   /** Since when every look at the API server was in vain; wall clock, milliseconds. */
   readonly kubeSilentSince?: number | undefined;
-  /** Only asked for while control-plane membership changes. */
+  /** Asked for often while the control plane moves, seldom at rest; undefined: etcd did not answer, or nobody asked. */
   readonly etcd: EtcdView | undefined;
+  /** As etcd said last; asked for seldom while nothing moves. */
+  readonly etcdAlarms: readonly EtcdAlarm[];
+  /** When it was last seen that the control plane lets nobody become Ready, whatever its machine; wall clock, milliseconds. */
+  readonly crippledAt?: number | undefined;
   /** Ready machines that would fit, per pool; only asked for before an Expand-first rollout (X15). */
   readonly spares: ReadonlyMap<string, number> | undefined;
 }

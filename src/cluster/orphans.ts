@@ -74,9 +74,7 @@ export async function releaseOrphan(
       throw new PcgError(
         'MAAS_OUTCOME_UNKNOWN',
         `MAAS did not confirm the release of ${owned.machine.hostname}`,
-        {
-          cause: outcome.cause,
-        },
+        { cause: outcome.cause },
       );
   }
 }

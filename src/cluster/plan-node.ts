@@ -1,8 +1,7 @@
 /**
- * The next step of one node: towards Ready for nodes that stay (planNode), out of the cluster for nodes that
- * leave (planRemoval). Machines install in parallel from the start; who may join when is decided by granting
- * bootstrap tokens, since kubeadm's discovery waits until its token is signed: workers as soon as the endpoint
- * answers, control-plane nodes one after the other.
+ * The next step of a node that stays, towards Ready (those that leave: plan-removal.ts). Machines install in parallel
+ * from the start; who may join when is decided by granting bootstrap tokens, since kubeadm's discovery waits until its
+ * token is signed: workers as soon as the endpoint answers, control-plane nodes one after the other.
  */
 import { documentInForce } from './in-force.ts';
 import { ERROR_CODES, type ErrorCode, type ProblemDetails } from '../contract/errors.ts';
@@ -12,6 +11,7 @@ import type { Scene } from './plan.ts';
 import type { NodeSituation } from './situation.ts';
 import type { Step } from './steps.ts';
 import { nodeAdjustments } from './node-settings.ts';
+import { awaitsSuccessor } from './plan-removal.ts';
 
 export function problem(code: ErrorCode, message: string, details?: Record<string, unknown>): ProblemDetails {
   const { fix, retryable, userFixable } = ERROR_CODES[code];
@@ -65,18 +65,15 @@ export function planNode(scene: Scene, { node, situation }: NodeSituation): Step
       // the first node is the cluster by now, whatever its script said last
       const failed = node.init || node.readyAt !== undefined ? [] : scriptFailure(scene, node);
       if (failed.length > 0) return failed;
-      const waited =
-        now - Math.max(node.joinedAt ?? now, record.packs[scene.document.profile.cni.name]?.appliedAt ?? now);
+      const cniAt = record.packs[scene.document.profile.cni.name]?.appliedAt ?? now;
+      const waited = now - Math.max(node.joinedAt ?? now, cniAt, observed.crippledAt ?? 0);
       if (node.readyAt === undefined && waited > timings.joinDeadlineMs && isNetworkProven(scene))
         return fail(node, 'BOOTSTRAP_TIMEOUT', `node ${node.name} joined but did not become Ready`);
       return keepToken(scene, node);
     }
     case 'ready':
-      if (
-        node.token.grantedAt !== undefined &&
-        node.token.revokedAt === undefined &&
-        isSettled(node, situation)
-      )
+      // An image that brings its own network is Ready before kubeadm init makes the token.
+      if (scene.initialized && mayLetIn(node) && isSettled(node, situation))
         return [{ kind: 'revoke-token', node: node.name }];
       return nodeAdjustments(scene, node, situation.node);
     case 'vanished':
@@ -98,6 +95,11 @@ function isNetworkProven({ document, record, nodes }: Scene): boolean {
   );
 }
 
+/** Its token opens the cluster to any machine that knows it; kubeadm makes that of the first node itself. */
+function mayLetIn({ init, token }: NodeRecord): boolean {
+  return (init || token.grantedAt !== undefined) && token.revokedAt === undefined;
+}
+
 /** A control-plane node has settled when kubeadm marked it, which it does after the etcd member is promoted. */
 function isSettled(
   node: NodeRecord,
@@ -113,9 +115,12 @@ function mayDeploy({ document, record, initialized }: Scene, node: NodeRecord): 
 }
 
 function scriptFailure(scene: Scene, node: NodeRecord): Step[] {
-  const event = scene.observed.bootstrapFailures.get(heldSystemId(node) ?? '');
+  const { bootstrapFailures, now, crippledAt } = scene.observed;
+  const event = bootstrapFailures.get(heldSystemId(node) ?? '');
   if (event === undefined) return [];
   const waitedForTurn = waitedInVain(scene, node);
+  // The next machine would fare no better, and this one may be well: it is judged when a join can succeed again.
+  if (crippledAt === now || (scene.initialized && waitedForTurn && isHeld(scene))) return [];
   return fail(node, 'BOOTSTRAP_FAILED', `the bootstrap script of ${node.name} ended with an error`, {
     event,
     waitedForTurn,
@@ -142,7 +147,7 @@ function planBooted(scene: Scene, node: NodeRecord): Step[] {
   const granted = node.token.grantedAt;
   if (granted === undefined)
     return endpointUp && isItsTurn(scene, node) ? [{ kind: 'grant-token', node: node.name }] : [];
-  if (observed.now - Math.max(booted, granted) > timings.joinDeadlineMs)
+  if (observed.now - Math.max(booted, granted, observed.crippledAt ?? 0) > timings.joinDeadlineMs)
     return fail(node, 'BOOTSTRAP_TIMEOUT', `node ${node.name} did not join`);
   return keepToken(scene, node);
 }
@@ -178,9 +183,10 @@ function keepToken({ observed, timings, endpointUp }: Scene, node: NodeRecord): 
 
 /**
  * Workers join when they like. Control-plane nodes one at a time: each adds an etcd learner, and etcd permits
- * one; a member that is not healthy must not meet a membership change.
+ * one; a member that is not healthy must not meet a membership change, nor a control plane that does not work.
  */
-export function isItsTurn({ nodes, observed }: Scene, node: NodeRecord): boolean {
+export function isItsTurn(scene: Scene, node: NodeRecord): boolean {
+  const { nodes, observed } = scene;
   if (node.role === 'worker') return true;
   const others = nodes.filter(
     (entry) => entry.node.role === 'control-plane' && entry.node.name !== node.name,
@@ -197,10 +203,24 @@ export function isItsTurn({ nodes, observed }: Scene, node: NodeRecord): boolean
     ({ node: other, situation }) =>
       situation.kind === 'booted' && other.token.grantedAt === undefined && !other.init,
   );
-  const etcdCalm =
-    observed.etcd === undefined || observed.etcd.members.every((member) => !member.learner && member.healthy);
   // Record order decides between two that wait, so that exactly one of them goes.
-  return settled && etcdCalm && (first === undefined || before(nodes, node.name, first.node.name));
+  return (
+    settled &&
+    isEtcdCalm(scene) &&
+    !isHeld(scene) &&
+    (first === undefined || before(nodes, node.name, first.node.name))
+  );
+}
+
+/** Nobody is on the way in, and nobody is silent; also when the gateway cannot reach etcd: then others ask it. */
+export function isEtcdCalm({ observed: { etcd } }: Scene): boolean {
+  return etcd?.members.every((member) => !member.learner && member.healthy) ?? true;
+}
+
+/** What no turn ends, but a person: nobody joins, leaves or is replaced in such a control plane. */
+export function isHeld({ observed: { etcdAlarms, kube }, blockingFaults }: Scene): boolean {
+  const unread = kube.kind === 'reachable' && kube.componentsUnread !== undefined;
+  return etcdAlarms.length > 0 || blockingFaults.length > 0 || unread;
 }
 
 function before(nodes: readonly NodeSituation[], a: string, b: string): boolean {
@@ -209,62 +229,4 @@ function before(nodes: readonly NodeSituation[], a: string, b: string): boolean 
 
 function fail(node: NodeRecord, code: ErrorCode, message: string, details?: Record<string, unknown>): Step[] {
   return [{ kind: 'fail-node', node: node.name, problem: problem(code, message, details) }];
-}
-
-/**
- * Out of the cluster, one step after the other: drain while the kubelet still serves, etcd member before its
- * machine stops, release, Node object last. A machine that never joined is only released.
- */
-export function planRemoval(scene: Scene, { node, situation }: NodeSituation): Step[] {
-  const { observed, record, initialized } = scene;
-  const api = observed.kube.kind === 'reachable';
-  const joined = node.joinedAt !== undefined || situation.kind === 'joined' || situation.kind === 'ready';
-  if (situation.kind === 'unknown') return [];
-  if (situation.kind === 'unclaimed') return [{ kind: 'forget-node', node: node.name }];
-  if (situation.kind === 'claiming') return [{ kind: 'settle-claim', node: node.name }];
-  if (situation.kind === 'releasing') return [{ kind: 'release', node: node.name }];
-  if (situation.kind === 'released') {
-    if (joined && initialized) return api ? [{ kind: 'delete-node-object', node: node.name }] : [];
-    return [{ kind: 'forget-node', node: node.name }];
-  }
-  if (initialized && awaitsSuccessor(scene.nodes, node)) return [];
-  if (
-    initialized &&
-    joined &&
-    node.drainedAt === undefined &&
-    node.intent.kind === 'remove' &&
-    mustDrain(node.intent.reason)
-  )
-    return api ? [{ kind: 'drain-node', node: node.name }] : [];
-  const memberPossible =
-    node.role === 'control-plane' &&
-    initialized &&
-    (joined || node.token.grantedAt !== undefined || node.init);
-  if (memberPossible && node.etcdRemovedAt === undefined) {
-    const others = record.nodes.some(
-      (other) => other.role === 'control-plane' && other.name !== node.name && other.joinedAt !== undefined,
-    );
-    // The last control-plane node takes etcd with it; nothing to remove the member from.
-    if (others) return api ? [{ kind: 'remove-etcd-member', node: node.name }] : [];
-  }
-  return [{ kind: 'release', node: node.name }];
-}
-
-/** etcd lives and dies with the last control-plane node: where that node works, it leaves after another is Ready. */
-export function awaitsSuccessor(nodes: readonly NodeSituation[], node: NodeRecord): boolean {
-  if (node.role !== 'control-plane' || node.readyAt === undefined || node.etcdRemovedAt !== undefined)
-    return false;
-  if (node.intent.kind !== 'remove' || !mustDrain(node.intent.reason)) return false;
-  return !nodes.some(
-    ({ node: other, situation }) =>
-      other.role === 'control-plane' &&
-      other.name !== node.name &&
-      other.intent.kind === 'keep' &&
-      situation.kind === 'ready' &&
-      situation.node.controlPlane,
-  );
-}
-
-function mustDrain(reason: string): boolean {
-  return reason !== 'lost' && reason !== 'failed';
 }

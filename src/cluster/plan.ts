@@ -5,6 +5,7 @@
  */
 import type { ClusterDocument, Pool } from '../contract/cluster.ts';
 import type { ManifestPack } from '../contract/profile.ts';
+import { type ComponentFault, isOn, stayingFaults } from './components.ts';
 import { planDoubts } from './doubts.ts';
 import { endpointAddress, type ClusterRecord } from './model.ts';
 import type { Observed } from './observed.ts';
@@ -13,11 +14,13 @@ import { planDelete } from './plan-delete.ts';
 import { backupSetup } from './policies/backup-setup.ts';
 import { rebootingNode } from './policies/reboot.ts';
 import { duePolicies } from './policies/schedule.ts';
-import { planNode, planRemoval } from './plan-node.ts';
+import { planNode } from './plan-node.ts';
+import { planRemoval } from './plan-removal.ts';
 import { planRemediation } from './remediation.ts';
-import { planAddons, planPools, rolloutPlan } from './rollout.ts';
+import { planAddons, planPools, type RolloutPlan, rolloutPlan } from './rollout.ts';
 import { type NodeSituation, situations } from './situation.ts';
 import type { Step } from './steps.ts';
+import { planStrayMembers } from './stray-members.ts';
 import { packHash } from './template.ts';
 import { EXPIRY, type Timings } from './timings.ts';
 
@@ -35,6 +38,8 @@ export interface Scene extends PlanInput {
   readonly initialized: boolean;
   /** The API server answers through the endpoint that nodes use. */
   readonly endpointUp: boolean;
+  /** For which the control plane's next node waits: not those of nodes that an approved rollout replaces anyway. */
+  readonly blockingFaults: readonly ComponentFault[];
 }
 
 export function plan(input: PlanInput): Step[] {
@@ -53,6 +58,7 @@ export function plan(input: PlanInput): Step[] {
     ...planPools(scene),
     ...planRemediation(scene),
     ...planInit(scene),
+    ...planStrayMembers(scene),
     ...scene.nodes.flatMap((entry) =>
       entry.node.intent.kind === 'remove' ? planRemoval(scene, entry) : planNode(scene, entry),
     ),
@@ -76,13 +82,28 @@ function isOriginKnown({ record, observed }: Scene): boolean {
 }
 
 export function sceneOf(input: PlanInput): Scene {
-  const { record, observed } = input;
+  const { document, record, observed } = input;
+  const nodes = situations(record, observed);
   return {
     ...input,
-    nodes: situations(record, observed),
+    nodes,
+    blockingFaults: blockingFaults(observed, nodes, () => rolloutPlan({ document, nodes, record })),
     initialized: record.initializedAt !== undefined,
     endpointUp: observed.kube.kind === 'reachable' && observed.kube.endpoint,
   };
+}
+
+function blockingFaults(
+  { kube }: Observed,
+  nodes: readonly NodeSituation[],
+  rolloutOf: () => RolloutPlan | undefined,
+): readonly ComponentFault[] {
+  const faults = stayingFaults(kube, nodes);
+  // It compares the templates of all nodes: not for every look at a cluster that is well.
+  const rollout = faults.length === 0 ? undefined : rolloutOf();
+  if (rollout?.approved !== true) return faults;
+  const going = new Set(rollout.steps.map(({ node }) => node));
+  return faults.filter((fault) => !nodes.some((entry) => isOn(fault, entry) && going.has(entry.node.name)));
 }
 
 /** One-off requests that were not acted on yet, oldest first, one at a time. */

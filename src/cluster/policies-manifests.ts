@@ -130,9 +130,10 @@ export function cisScanJob(run: PolicyRun, nodeName: string, role: 'control-plan
           'kube-bench',
           'run',
           '--targets',
-          role === 'control-plane' ? 'master,etcd,node,policies' : 'node',
+          role === 'control-plane' ? 'master,controlplane,etcd,node,policies' : 'node',
           '--json',
         ],
+        terminationMessagePolicy: 'FallbackToLogsOnError',
         volumeMounts: [
           ...Object.entries(hostPaths).map(([name, mountPath]) => ({ name, mountPath, readOnly: true })),
           { name: 'usr-bin', mountPath: '/usr/local/mount-from-host/bin', readOnly: true },
@@ -146,8 +147,17 @@ export function cisScanJob(run: PolicyRun, nodeName: string, role: 'control-plan
   });
 }
 
-/** Vulnerabilities of all running images; the pod's log is Trivy's JSON. Account and rights come with it. */
+/**
+ * Vulnerabilities of all running images. Trivy's report is larger than a kubelet keeps of a log, so the pod prints
+ * only the lines of it that say which finding is where. Its summary report would leave out the images that are clean and those that
+ * could not be looked at. Account and rights come with the Job.
+ */
 export function vulnerabilityScan(run: PolicyRun): KubeObject[] {
+  const scan =
+    'trivy kubernetes --report=all --format=json --scanners=vuln --disable-node-collector --quiet --timeout=110m';
+  const told =
+    '^      "(Namespace|Kind|Name|Error)": |^ +"(VulnerabilityID|PkgName|InstalledVersion|FixedVersion|Severity)": ';
+  const script = `${scan} --output=/tmp/report.json && sed -nE '/${told}/p' /tmp/report.json`;
   return [
     ...account('vulnerabilities', [
       { apiGroups: ['*'], resources: ['*'], verbs: ['get', 'list'] }, // it inspects whatever runs images
@@ -158,15 +168,8 @@ export function vulnerabilityScan(run: PolicyRun): KubeObject[] {
         {
           name: 'vulnerabilities',
           image: POLICY_IMAGES.vulnerabilities,
-          args: [
-            'kubernetes',
-            '--report=summary',
-            '--format=json',
-            '--scanners=vuln',
-            '--disable-node-collector',
-            '--quiet',
-            '--timeout=110m',
-          ],
+          command: ['/bin/sh', '-c', script],
+          terminationMessagePolicy: 'FallbackToLogsOnError',
           resources: { requests: { cpu: '500m', memory: '512Mi' } },
         },
       ],

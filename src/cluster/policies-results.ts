@@ -53,32 +53,34 @@ export interface VulnerabilityResult {
   readonly high: number;
   readonly medium: number;
   readonly low: number;
+  /** Findings that nobody has rated yet. */
+  readonly unknown: number;
+  /** Images that were looked at; one that several workloads run counts for each of them. */
   readonly images: number;
   /** Images that could not be looked at. */
   readonly unscanned: number;
 }
 
-/** Trivy's JSON summary of a cluster; undefined when it looked at nothing: that is not the same as no findings. */
+/**
+ * The lines that vulnerabilityScan keeps of Trivy's report. Undefined when it looked at nothing, or when its findings
+ * do not add up because the report has another shape: neither is the same as no findings.
+ */
 export function readVulnerabilityResult(log: unknown): VulnerabilityResult | undefined {
-  const report = parse(log);
-  const resources = list(report?.['Resources'] ?? report?.['Findings']);
-  const scanned = resources.filter((resource) => text(resource['Error']) === '');
-  if (scanned.length === 0) return undefined;
-  const severities: Record<string, number> = {};
-  for (const resource of scanned)
-    for (const result of list(resource['Results']))
-      for (const finding of list(result['Vulnerabilities'])) {
-        const severity = text(finding['Severity']).toLowerCase();
-        severities[severity] = (severities[severity] ?? 0) + 1;
-      }
-  return {
-    critical: severities['critical'] ?? 0,
-    high: severities['high'] ?? 0,
-    medium: severities['medium'] ?? 0,
-    low: severities['low'] ?? 0,
-    images: scanned.length,
-    unscanned: resources.length - scanned.length,
+  const found = (pattern: RegExp) => [...text(log).matchAll(pattern)];
+  const resources = found(/^ {6}"Kind": "/gm).length;
+  const unscanned = found(/^ {6}"Error": "/gm).length;
+  const severities = found(/^ +"Severity": "(\w+)"/gm).map(([, severity = '']) => severity);
+  const findings = found(/^ +"VulnerabilityID": "/gm).length;
+  if (resources <= unscanned || severities.length !== findings) return undefined;
+  const rated = (severity: string) => severities.filter((one) => one === severity).length;
+  const counts = {
+    critical: rated('CRITICAL'),
+    high: rated('HIGH'),
+    medium: rated('MEDIUM'),
+    low: rated('LOW'),
   };
+  const unknown = findings - counts.critical - counts.high - counts.medium - counts.low;
+  return { ...counts, unknown, images: resources - unscanned, unscanned };
 }
 
 export interface ConformanceResult {
@@ -87,12 +89,16 @@ export interface ConformanceResult {
   readonly skipped: number;
 }
 
+/** Ginkgo paints its summary unless it is told not to. */
+const COLOURS = new RegExp(`${String.fromCharCode(27)}\\[[\\d;]*m`, 'g');
+
 /**
  * The last summary line of the suite: `SUCCESS! -- 411 Passed | 0 Failed | 0 Pending | 6798 Skipped`. A suite that
  * skipped everything has proved nothing.
  */
 export function readConformanceResult(log: unknown): ConformanceResult | undefined {
-  const lines = text(log).matchAll(/ -- (\d+) Passed \| (\d+) Failed \| (?:\d+ \w+ \| )*(\d+) Skipped/g);
+  const plain = text(log).replace(COLOURS, '');
+  const lines = plain.matchAll(/ -- (\d+) Passed \| (\d+) Failed \| (?:\d+ \w+ \| )*(\d+) Skipped/g);
   const last = [...lines].at(-1);
   const [passed = 0, failed = 0, skipped = 0] = last?.slice(1).map(Number) ?? [];
   return passed + failed === 0 ? undefined : { passed, failed, skipped };

@@ -4,6 +4,7 @@
  */
 import type { ClusterPhase, ClusterStatus, MACHINE_PHASES, NodeStatus, Task } from '../contract/cluster.ts';
 import type { Condition } from '../contract/conditions.ts';
+import { clones } from './clones.ts';
 import { computeConditions } from './conditions.ts';
 import type { History } from './history.ts';
 import { joinWait } from './join-wait.ts';
@@ -38,6 +39,7 @@ export function statusOf(input: PlanInput, extras: StatusExtras): ClusterStatus 
   const eta = expectedEnd(scene, extras);
   const rollout = rolloutStatus(scene);
   const conditions = computeConditions(input, extras.previous);
+  const twins = clones(observed.kube);
   return {
     phase: isForgotten(scene, conditions) ? 'Unknown' : phaseOf(scene, extras),
     observedGeneration: generation,
@@ -45,7 +47,7 @@ export function statusOf(input: PlanInput, extras: StatusExtras): ClusterStatus 
     conditions,
     ...(endpoint === undefined ? {} : { endpoint: `${endpoint.host}:${endpoint.port}` }),
     kubernetesVersion: document.profile.kubernetes.kubernetesVersion,
-    nodes: scene.nodes.map((entry) => nodeStatus(entry, scene, extras)),
+    nodes: scene.nodes.map((entry) => nodeStatus(entry, scene, extras, twins)),
     tasks: clusterTasks(scene, extras),
     progress: { ...progressOf(scene), ...(eta === undefined ? {} : { etaAt: new Date(eta).toISOString() }) },
     ...(extras.queue === undefined ? {} : { queue: extras.queue }),
@@ -237,12 +239,18 @@ function machinePhase(node: NodeRecord, situation: Situation): MachinePhase {
   }
 }
 
-function nodeStatus({ node, situation }: NodeSituation, scene: Scene, extras: StatusExtras): NodeStatus {
+function nodeStatus(
+  { node, situation }: NodeSituation,
+  scene: Scene,
+  extras: StatusExtras,
+  twins: ReturnType<typeof clones>,
+): NodeStatus {
   const { observed } = scene;
   const systemId = heldSystemId(node) ?? (node.claim.kind === 'released' ? node.claim.systemId : undefined);
   const claim = node.claim;
   const machine = systemId === undefined ? undefined : observed.machines.get(systemId)?.machine;
   const ours = claim.kind === 'held' || claim.kind === 'releasing';
+  const error = node.failure ?? ('node' in situation ? twins.get(situation.node.name) : undefined);
   return {
     name: node.name,
     pool: node.pool,
@@ -257,7 +265,7 @@ function nodeStatus({ node, situation }: NodeSituation, scene: Scene, extras: St
     ...(node.kubernetesVersion === undefined ? {} : { kubernetesVersion: node.kubernetesVersion }),
     maintenance: node.maintenance,
     tasks: nodeTasks(node, situation, scene, extras),
-    ...(node.failure === undefined ? {} : { error: node.failure }),
+    ...(error === undefined ? {} : { error }),
   };
 }
 

@@ -16,20 +16,15 @@ import type { EtcdClient } from '../kube/etcd.ts';
 import type { Outbox } from '../store/outbox.ts';
 import { COLLECTIONS, type Records } from '../store/records.ts';
 import { ClusterAccess, type MakeEtcdClient, unreachable } from './access.ts';
+import { missingComponent } from './components.ts';
 import type { AccountServices, EngineSite, StepContext } from './context.ts';
-import { type History, loadHistory } from './history.ts';
+import { EtcdLooks } from './etcd-looks.ts';
+import type { History } from './history.ts';
 import { learn } from './milestones.ts';
 import { type ClusterRecord, endpointAddress, newClusterRecord } from './model.ts';
 import type { Random } from './names.ts';
-import {
-  apiHosts,
-  type KubeAnswer,
-  membershipMoves,
-  observeKube,
-  observeMaas,
-  trackedIds,
-} from './observe.ts';
-import type { EtcdView, Observed } from './observed.ts';
+import { apiHosts, type KubeAnswer, observeKube, observeMaas, trackedIds } from './observe.ts';
+import type { Observed } from './observed.ts';
 import { plan, type PlanInput, sceneOf } from './plan.ts';
 import { poolsWantingSpares } from './remediation.ts';
 import { StatusReport } from './report.ts';
@@ -38,7 +33,7 @@ import { placementContext } from './steps/allocate.ts';
 import type { Quarantine } from './quarantine.ts';
 import { leftBehind } from './steps/delete.ts';
 import { executeStep } from './steps/execute.ts';
-import { isInterruptible, keyOf, type Step, subjectOf } from './steps.ts';
+import { isInterruptible, keyOf, shrinksEtcd, type Step, subjectOf } from './steps.ts';
 import { afterFailure, afterStart, afterSuccess, taskKey } from './task-book.ts';
 import type { Timings } from './timings.ts';
 
@@ -53,11 +48,14 @@ export interface RunDependencies {
   readonly etcd: MakeEtcdClient;
   readonly isTaken: StepContext['isTaken'];
   readonly certificateExpiry: StepContext['certificateExpiry'];
+  readonly keyAlgorithm: StepContext['keyAlgorithm'];
   readonly snapshots: StepContext['snapshots'];
   readonly site: EngineSite;
   readonly timings: Timings;
   readonly random: Random;
   readonly quarantine: Quarantine;
+  /** What an account's clusters share. */
+  readonly history: (account: string) => Promise<History>;
   /** Endpoint addresses that other clusters of this gateway hold. */
   readonly addressesInUse: (exceptCluster: string) => Promise<ReadonlySet<string>>;
   /** While a gateway updates or resizes, new clusters wait here. */
@@ -112,9 +110,12 @@ export class ClusterRun {
   #kube: { readonly answer: KubeAnswer; readonly at: number } | undefined;
   /** Since when the API server has not answered; wall clock, milliseconds. */
   #kubeSilentSince: number | undefined;
-  #etcdView: { readonly view: EtcdView | undefined; readonly at: number } | undefined;
+  readonly #etcdLooks: EtcdLooks;
+  #crippledAt: number | undefined;
   #history: History | undefined;
   #generation = 0;
+  /** Of what this generation wants. */
+  #wanted = new AbortController();
   /** That there is no document was said. */
   #missed = false;
 
@@ -123,6 +124,7 @@ export class ClusterRun {
     this.#deps = deps;
     this.#log = deps.log.child({ cluster: id });
     this.#since = deps.clock.now();
+    this.#etcdLooks = new EtcdLooks(deps.clock, this.#log, deps.timings.kubeTimeoutMs);
     this.#access = new ClusterAccess(deps, deps.clock, deps.site.machineProxyUrl);
     this.#report = new StatusReport(id, deps.outbox, deps.clock, deps.timings.reportMs);
   }
@@ -199,7 +201,7 @@ export class ClusterRun {
     await this.#adopt(document, stored.value.generation);
     const account = this.#deps.account(document.spec.cloudAccount);
     if (account instanceof PcgError) return await this.#refuse(account, stored.value.generation);
-    this.#history ??= await loadHistory(records, account.id);
+    this.#history ??= await this.#deps.history(account.id);
     observe(() => this.#subscribe(account));
 
     const queue =
@@ -213,8 +215,8 @@ export class ClusterRun {
     await this.#learn(observed);
     const input = this.#input(document, observed);
     const steps = queue ? [] : plan(input);
-    const started = steps.filter((step) => this.#mayStart(step, look));
-    for (const step of started) this.#start(step, document, observed, account, signal);
+    for (const step of steps)
+      if (this.#mayStart(step, look)) this.#start(step, document, observed, account, signal);
     const unsaidMs = await this.#report.put(this.#input(document, observed), {
       history: this.#history,
       waiting: this.#waiting,
@@ -315,6 +317,8 @@ export class ClusterRun {
       if (this.#generation !== 0 && this.#record.problemStep !== undefined)
         await this.#commit(({ problem: _problem, problemStep: _step, ...rest }) => rest);
       this.#generation = generation;
+      this.#wanted.abort(new PcgError('CANCELLED', 'something else is wanted by now'));
+      this.#wanted = new AbortController();
     }
   }
 
@@ -364,11 +368,16 @@ export class ClusterRun {
       kube,
       kubeSilentSince: this.#kubeSilentSince,
       etcd: undefined,
+      etcdAlarms: [],
       spares: undefined,
     };
-    const etcd = await this.#observeEtcd(plain, signal);
-    const spares = await this.#observeSpares({ ...plain, etcd }, document, account, signal);
-    return { ...plain, etcd, spares };
+    const open = () => this.#etcd(plain);
+    const input = this.#input(document, plain);
+    const etcd = await this.#etcdLooks.observe(input, open, this.#probeMs() * 0.9, signal);
+    // etcd that takes no writes, or pods that nobody places: no node that comes meanwhile is late.
+    if (etcd.etcdAlarms.length > 0 || missingComponent(kube)) this.#crippledAt = plain.now;
+    const whole = { ...plain, ...etcd, crippledAt: this.#crippledAt };
+    return { ...whole, spares: await this.#observeSpares(whole, document, account, signal) };
   }
 
   /** All wait for the control plane while it comes up, one node after the other. */
@@ -377,35 +386,6 @@ export class ClusterRun {
     const { nodes, stage } = this.#mustRecord();
     const coming = nodes.some((node) => node.role === 'control-plane' && node.readyAt === undefined);
     return coming && stage.kind !== 'deleting' ? Math.min(kubeProbeMs, kubeBootProbeMs) : kubeProbeMs;
-  }
-
-  /** Asked for only while the control plane's membership is about to change. */
-  async #observeEtcd(observed: Observed, signal: AbortSignal): Promise<EtcdView | undefined> {
-    const { clock } = this.#deps;
-    const record = this.#mustRecord();
-    if (observed.kube.kind !== 'reachable' || !membershipMoves(record)) return undefined;
-    if (this.#etcdView && clock.monotonic() - this.#etcdView.at < this.#probeMs() * 0.9)
-      return this.#etcdView.view;
-    let view: EtcdView | undefined;
-    try {
-      await using client = await this.#etcd(observed);
-      const members = await client.health(signal);
-      view = {
-        members: members.map(({ id, name, peerUrls, learner, healthy }) => ({
-          id,
-          name,
-          peerUrls,
-          learner,
-          healthy,
-        })),
-      };
-    } catch (error) {
-      signal.throwIfAborted();
-      // Not reachable for the gateway: the steps that change membership ask again and refuse by themselves.
-      this.#log.debug({ error: describeError(error) }, 'etcd was not observed');
-    }
-    this.#etcdView = { view, at: clock.monotonic() };
-    return view;
   }
 
   async #observeSpares(
@@ -449,6 +429,8 @@ export class ClusterRun {
   #mayStart(step: Step, look: number): boolean {
     const subject = subjectOf(step);
     if (this.#flights.has(subject)) return false;
+    if (shrinksEtcd(step) && [...this.#flights.values()].some((flight) => shrinksEtcd(flight.step)))
+      return false;
     // Planned from a picture that is older than the subject's last step.
     if ((this.#touched.get(subject) ?? 0) >= look) return false;
     const rest = this.#rests.get(keyOf(step));
@@ -467,6 +449,7 @@ export class ClusterRun {
     const combined = AbortSignal.any([signal, controller.signal]);
     const done = this.#execute(step, document, observed, account, combined).finally(() => {
       this.#flights.delete(subject);
+      if (shrinksEtcd(step)) this.#etcdLooks.renew();
       this.#touched.set(subject, this.#looks);
       this.#wake.ring();
     });
@@ -566,9 +549,11 @@ export class ClusterRun {
         account.observer.saw(machine);
       },
       superseded: this.#superseded.signal,
+      outdated: this.#wanted.signal,
       addressesInUse: () => this.#deps.addressesInUse(this.id),
       isTaken: this.#deps.isTaken,
       certificateExpiry: this.#deps.certificateExpiry,
+      keyAlgorithm: this.#deps.keyAlgorithm,
       snapshots: this.#deps.snapshots,
       quarantine,
       gateway: gatewayId,

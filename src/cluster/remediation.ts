@@ -20,7 +20,8 @@ export function unhealthyNodes({ nodes, observed, document, record, timings }: S
       !node.maintenance &&
       node.unhealthySince !== undefined &&
       (situation.kind === 'joined' || situation.kind === 'vanished') &&
-      observed.now - node.unhealthySince >= afterMs,
+      // While nobody can become Ready this one cannot either, whatever is done to its machine.
+      observed.now - Math.max(node.unhealthySince, observed.crippledAt ?? 0) >= afterMs,
   );
 }
 
@@ -50,7 +51,7 @@ function remedyOf(scene: Scene, entry: NodeSituation, sick: number): Remedy {
     return stop('another control-plane node is not healthy, or there are too few');
   if (node.powerCycledAt === undefined)
     return { kind: 'act', step: { kind: 'power-cycle', node: node.name } };
-  if (observed.now - node.powerCycledAt < timings.powerCycleMs)
+  if (observed.now - Math.max(node.powerCycledAt, observed.crippledAt ?? 0) < timings.powerCycleMs)
     return { kind: 'wait', why: 'it was switched off and on' };
   if (record.replacements >= policy.maxReplacements)
     return stop(`${record.replacements} machines were replaced already`);

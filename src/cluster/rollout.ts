@@ -7,9 +7,11 @@ import { PcgError, toProblem } from '../base/errors.ts';
 import type { Pool } from '../contract/cluster.ts';
 import type { ProblemDetails } from '../contract/errors.ts';
 import { judgeUpgrade } from '../kube/versions.ts';
+import { isOn } from './components.ts';
 import type { ClusterRecord, NodeRecord, RemovalReason } from './model.ts';
 import type { Scene } from './plan.ts';
-import { awaitsSuccessor } from './plan-node.ts';
+import { isEtcdCalm, isHeld } from './plan-node.ts';
+import { awaitsSuccessor } from './plan-removal.ts';
 import type { NodeSituation } from './situation.ts';
 import type { Step } from './steps.ts';
 import { nodeTemplate, sharedSettings, shortHash } from './template.ts';
@@ -116,17 +118,17 @@ function planSize(scene: Scene, pool: Pool): Step[] {
   const surge = isRolling(scene, pool) && strategyOf(pool) === 'expand-first' ? SURGE : 0;
   const excess = -missing - surge;
   if (excess <= 0) return [];
-  if (pool.role === 'control-plane' && !maySafelyShrink(scene)) return [];
   const victims = chooseVictims(staying, pool.role === 'control-plane' ? 1 : excess, pool, scene);
+  if (pool.role === 'control-plane' && !maySafelyShrink(scene, victims)) return [];
   return victims.length === 0 ? [] : [{ kind: 'remove-nodes', nodes: victims }];
 }
 
-/** Worst first: failed, not Ready yet, outdated, in the fullest zone, youngest. */
+/** Worst first: failed, not Ready yet, outdated, not healthy, in the fullest zone, youngest. */
 export function chooseVictims(
   candidates: readonly NodeSituation[],
   count: number,
   pool: Pool,
-  scene: Pick<Scene, 'document' | 'record'>,
+  scene: Pick<Scene, 'document' | 'record' | 'observed'>,
 ): { name: string; reason: RemovalReason }[] {
   const zones = new Map<string, number>();
   const zoneOf = ({ node }: NodeSituation) => (node.claim.kind === 'held' ? node.claim.zone : '');
@@ -134,11 +136,13 @@ export function chooseVictims(
   const outdated = new Set(
     candidates.filter(({ node }) => isOutdated(node, pool, scene)).map(({ node }) => node.name),
   );
+  const { kube } = scene.observed;
+  const faults = kube.kind === 'reachable' ? kube.componentFaults : [];
   const rank = (entry: NodeSituation) =>
     (entry.node.failure ? 0 : 8) +
     (entry.node.readyAt === undefined ? 0 : 4) +
     (outdated.has(entry.node.name) ? 0 : 2) +
-    (entry.situation.kind === 'ready' ? 1 : 0);
+    (entry.situation.kind === 'ready' && !faults.some((fault) => isOn(fault, entry)) ? 1 : 0);
   return [...candidates]
     .sort(
       (a, b) =>
@@ -155,15 +159,19 @@ export function chooseVictims(
 }
 
 /** Quorum: a member may go only when every other one is healthy and nobody else is on the way in or out. */
-export function maySafelyShrink({ nodes, observed, initialized }: Scene): boolean {
+export function maySafelyShrink(scene: Scene, victims: readonly { readonly name: string }[]): boolean {
+  const { nodes, initialized, blockingFaults } = scene;
+  const { etcdAlarms, kube } = scene.observed;
   if (!initialized) return true;
   const control = nodes.filter(({ node }) => node.role === 'control-plane');
   const calm = control.every(
     ({ node, situation }) =>
       node.intent.kind === 'keep' && (situation.kind === 'ready' || node.failure !== undefined),
   );
-  const voting = observed.etcd?.members.every((member) => !member.learner && member.healthy) ?? true;
-  return calm && voting;
+  const leaving = nodes.filter(({ node }) => victims.some(({ name }) => name === node.name));
+  const sound = blockingFaults.every((fault) => leaving.some((entry) => isOn(fault, entry)));
+  const read = kube.kind === 'reachable' && kube.componentsUnread === undefined;
+  return calm && isEtcdCalm(scene) && sound && read && etcdAlarms.length === 0;
 }
 
 /** The pool that rolls now: the control plane first, then workers in the order of the spec. */
@@ -230,7 +238,11 @@ function planRollout(scene: Scene): Step[] {
   // Said before anybody approves anything: this upgrade will never be carried out.
   if (current !== undefined && judgeUpgrade(current, version).kind === 'refused')
     return [{ kind: 'prepare-upgrade', version }];
+  // What etcd holds cannot be changed, or not be trusted: a person decides first.
+  if (observed.etcdAlarms.length > 0) return [];
   const pool = rollingPool(scene);
+  // Cut off in the middle and given up since: nodes that join must find what the others were made of.
+  if (record.preparing && rolloutPlan(scene) === undefined) return [{ kind: 'prepare-upgrade', version }];
   if (!pool) return planAddons(scene);
   // Nothing is prepared for a rollout that cannot start.
   const expands = poolsExpanding(scene).includes(pool.name);
@@ -243,12 +255,13 @@ function planRollout(scene: Scene): Step[] {
     ({ node, situation }) =>
       node.intent.kind === 'remove' || (situation.kind !== 'ready' && node.failure === undefined),
   );
-  if (moving) return [];
+  const waits = pool.role === 'control-plane' && (isHeld(scene) || !isEtcdCalm(scene));
+  if (moving || waits) return [];
   const outdated = own.filter(({ node }) => isOutdated(node, pool, scene));
   const [victim] = chooseVictims(outdated, 1, pool, scene);
   if (!victim) return [];
   if (strategyOf(pool) === 'contract-first' || own.length - pool.size >= SURGE) {
-    if (pool.role === 'control-plane' && !maySafelyShrink(scene)) return [];
+    if (pool.role === 'control-plane' && !maySafelyShrink(scene, [victim])) return [];
     return [{ kind: 'remove-nodes', nodes: [{ name: victim.name, reason: 'outdated' }] }];
   }
   return [{ kind: 'add-nodes', pool: pool.name, role: pool.role, count: SURGE }];

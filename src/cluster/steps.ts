@@ -35,10 +35,12 @@ export type Step =
   | { readonly kind: 'remove-pack'; readonly pack: string }
   /** Labels and taints of the pool on its Nodes. */
   | { readonly kind: 'adjust-node'; readonly node: string }
-  /** kubeadm's stored configuration, and the RBAC objects that only `kubeadm upgrade` would make. */
+  /** A snapshot before a new minor, kubeadm's stored configuration, and the RBAC objects that only `kubeadm upgrade` would make. */
   | { readonly kind: 'prepare-upgrade'; readonly version: string }
   /** kube-proxy and CoreDNS, which replacing nodes does not change. */
   | { readonly kind: 'upgrade-addons'; readonly version: string }
+  /** An etcd member that belongs to no machine and keeps others from joining. */
+  | { readonly kind: 'remove-stray-member'; readonly member: string }
   /** When the first certificate of the control plane ends. */
   | { readonly kind: 'check-certificates' }
   /** The endpoint does not answer although the control plane does. */
@@ -87,6 +89,7 @@ export function subjectOf(step: Step): string {
   if (step.kind === 'run-policy') return `policy/${step.policy}`;
   if (step.kind === 'settle-doubt') return `doubt/${step.operation}`;
   if (step.kind === 'set-up-backups') return 'policy/backup';
+  if (step.kind === 'remove-stray-member') return `etcd/${step.member}`;
   if (step.kind === 'check-origin') return 'origin';
   if (step.kind === 'check-certificates') return 'certificates';
   if (step.kind === 'report-endpoint') return 'endpoint';
@@ -96,6 +99,11 @@ export function subjectOf(step: Step): string {
 
 export function keyOf(step: Step): string {
   return `${step.kind}:${subjectOf(step)}`;
+}
+
+/** Takes a member out of etcd: one of them at a time in one cluster. */
+export function shrinksEtcd(step: Step): boolean {
+  return step.kind === 'remove-etcd-member' || step.kind === 'remove-stray-member';
 }
 
 /**

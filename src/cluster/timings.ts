@@ -22,6 +22,10 @@ export interface Timings {
   readonly initDeadlineMs: number;
   /** From Deployed (or from the node's turn to join, when later) to its Node object and Ready. */
   readonly joinDeadlineMs: number;
+  /** An etcd member of no known machine has been silent or a learner for this long: it is removed. */
+  readonly strayMemberMs: number;
+  /** How often etcd is asked for members and alarms while nothing of the control plane moves. */
+  readonly etcdRestMs: number;
   /** A joiner that failed after waiting this long for its turn (kubeadm waits an hour) is not to blame. */
   readonly joinPatienceMs: number;
   /** From release to Ready in MAAS, without erasing. */
@@ -74,6 +78,8 @@ export const DEFAULT_TIMINGS: Timings = {
   deployDeadlineMs: 45 * MINUTE,
   initDeadlineMs: 20 * MINUTE,
   joinDeadlineMs: 20 * MINUTE,
+  strayMemberMs: 10 * MINUTE,
+  etcdRestMs: 5 * MINUTE,
   joinPatienceMs: 50 * MINUTE,
   releaseDeadlineMs: 10 * MINUTE,
   eraseDeadlineMs: 24 * HOUR,

@@ -162,6 +162,11 @@ export const IntentSchema = z.discriminatedUnion('kind', [
 ]);
 export type Intent = z.infer<typeof IntentSchema>;
 
+/** Name of a backup, as `status.policies` lists them. */
+const BackupNameSchema = z
+  .string()
+  .regex(/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/, 'is not the name of a backup');
+
 /** The document of kind `cluster` that goes down to the gateway. */
 export const ClusterDocumentSchema = z.object({
   id: IdSchema,
@@ -184,11 +189,11 @@ export const ClusterDocumentSchema = z.object({
         z.object({
           id: IdSchema,
           kind: z.literal('restore-backup'),
-          /** Name of a backup, as `status.policies` lists them. */
-          backup: z.string().regex(/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/, 'is not the name of a backup'),
+          backup: BackupNameSchema,
           /** Empty = all namespaces of the backup. */
           namespaces: z.array(DnsLabelSchema).max(200).default([]),
         }),
+        z.object({ id: IdSchema, kind: z.literal('delete-backup'), backup: BackupNameSchema }),
         z.object({ id: IdSchema, kind: z.literal('rotate-certificates') }),
       ]),
     )

@@ -287,6 +287,12 @@ export const ERROR_CODES = {
     'user-transient',
     'Look at the machine: it did not come back after it was switched off and on.',
   ),
+  MACHINE_CLONED: entry(
+    1,
+    409,
+    'user',
+    'Give every machine a machine-id and a product UUID of its own, then replace all but one of the nodes that share them.',
+  ),
   TOO_MANY_FAILED_MACHINES: entry(
     1,
     502,
@@ -336,6 +342,12 @@ export const ERROR_CODES = {
     502,
     'user',
     'Check address, bucket and credentials of the backup target, or the space in the state directory.',
+  ),
+  UPGRADE_NOT_SAVED: entry(
+    1,
+    502,
+    'user-transient',
+    'Repair what kept the snapshot from being taken: the upgrade then begins by itself.',
   ),
   BACKUP_FAILED: entry(
     1,

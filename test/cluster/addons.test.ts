@@ -61,7 +61,7 @@ function document(addons: ReturnType<typeof pack>[], workers: object = {}): Clus
 }
 
 describe('add-ons', () => {
-  it('come in order, lose what left them, and go with their pack', { timeout: 60_000 }, async () => {
+  it('come in order, lose what left them, and go with their pack', async () => {
     await using site = await SimulatedSite.start({ speed: 200 });
     const store = () => site.kubernetes.inside()[0]?.core.store;
     const maps = () =>
@@ -81,7 +81,6 @@ describe('add-ons', () => {
     expect(maps()).toEqual(['kept', 'old']);
     expect(store()?.get(R.deployments, 'widgets', 'web')?.status).toMatchObject({ availableReplicas: 2 });
 
-    // Somebody takes over one object by hand: it is theirs from then on.
     generation = 2;
     await site.want(document([pack('2', WIDGET + configMap('kept') + DEPLOYMENT)]));
     await site.until('pruned', () => maps().join() === 'kept');
@@ -95,9 +94,7 @@ describe('add-ons', () => {
     await ready();
   });
 
-  it('labels and taints that left the pool leave its nodes, those of others stay', {
-    timeout: 60_000,
-  }, async () => {
+  it('labels and taints that left the pool leave its nodes, those of others stay', async () => {
     await using site = await SimulatedSite.start({ speed: 200 });
     const node = () => {
       const nodes = site.kubernetes.inside()[0]?.core.store.list(R.nodes) ?? [];

@@ -1,68 +1,13 @@
 /** Backups and restores on the simulator, whose Velero carries them out: set up early, reported, taken away. */
 import { describe, expect, it } from 'vitest';
-import type { ClusterDocument, ClusterStatus } from '../../src/contract/cluster.ts';
-import { backupTargetContext, type Policies } from '../../src/contract/policies.ts';
-import { VELERO_PACK } from '../../src/contract/packs/velero.ts';
-import { AddonPackSchema } from '../../src/contract/profile.ts';
+import { backupTargetContext } from '../../src/contract/policies.ts';
 import { R } from '../../src/simulator/kubernetes/api/resources.ts';
-import { document as wanted } from '../support/engine.ts';
-import { clusterSpec, resolvedProfile } from '../support/node-input.ts';
-import { SimulatedSite } from '../support/simulated-site.ts';
+import { type Action, document, result, SECRET, start, TARGET } from '../support/velero-site.ts';
 
-const placement = { resourcePool: 'kubernetes' };
-const SECRET = 'only-inside-the-cluster';
-const TARGET = {
-  url: 'https://s3.site:9000',
-  bucket: 'backups',
-  prefix: 'demo',
-  region: 'eu-1',
-  sealedCredentials: 'box',
-};
 const YEARLY = '0 0 1 1 *';
 
-type Action = ClusterDocument['actions'][number];
-
-function document(backups: Partial<Policies['backups']>, actions: Action[] = [], velero = true) {
-  return wanted({
-    spec: clusterSpec({
-      pools: [
-        { role: 'control-plane', name: 'cp', size: 1, placement },
-        { role: 'worker', name: 'workers', size: 1, placement },
-      ],
-      policies: { backups },
-    }),
-    profile: resolvedProfile({ addons: velero ? [AddonPackSchema.parse(VELERO_PACK)] : [] }),
-    actions,
-  });
-}
-
-const result = (status: ClusterStatus, policy = 'backup') =>
-  status.policies.find((entry) => entry.policy === policy);
-
-async function start(faults: string[] = []) {
-  const opened: string[] = [];
-  const snapshots = {
-    directory: '/nowhere',
-    open: (sealed: string, context: string) => {
-      opened.push(`${sealed} ${context}`);
-      return JSON.stringify({ accessKeyId: 'AKID', secretAccessKey: SECRET });
-    },
-  };
-  const site = await SimulatedSite.start({ speed: 200, snapshots, faults });
-  const store = () => site.kubernetes.inside()[0]?.core.store;
-  const velero = (plural: string, name = 'pcg') => store()?.get(`velero.io/${plural}`, 'velero', name);
-  const ended = (policy: string) =>
-    site.until(`${policy} ended`, (status) => {
-      const entry = result(status, policy);
-      return entry?.lastRunAt !== undefined && ['succeeded', 'failed'].includes(entry.state);
-    });
-  return { site, opened, store, velero, ended, [Symbol.asyncDispose]: () => site[Symbol.asyncDispose]() };
-}
-
 describe('backups', () => {
-  it('are set up before the first is due, told again when they change, and taken away', {
-    timeout: 120_000,
-  }, async () => {
+  it('are set up before the first is due, told again when they change, and taken away', async () => {
     await using s = await start();
     await s.site.want(document({ schedule: YEARLY, target: TARGET, etcdSnapshots: false }));
     await s.site.until('set up', () => s.velero('schedules')?.status?.phase === 'Enabled');
@@ -94,7 +39,7 @@ describe('backups', () => {
     expect(JSON.stringify(await s.site.records.list('clusters'))).not.toContain(SECRET);
   });
 
-  it('say what is missing while the cluster has no Velero', { timeout: 60_000 }, async () => {
+  it('say what is missing while the cluster has no Velero', async () => {
     await using s = await start();
     await s.site.want(document({ schedule: YEARLY, target: TARGET }, [], false));
     const status = await s.site.until('said', (now) => result(now)?.error !== undefined);
@@ -109,7 +54,7 @@ describe('backups', () => {
     await s.site.until('well', (now) => result(now)?.error === undefined);
   });
 
-  it('wait for a bucket that cannot be reached', { timeout: 60_000 }, async () => {
+  it('wait for a bucket that cannot be reached', async () => {
     await using s = await start(['backup-target-away:3']);
     await s.site.want(document({ schedule: YEARLY, target: TARGET }));
     const status = await s.site.until(
@@ -120,9 +65,7 @@ describe('backups', () => {
     await s.site.until('reached', (now) => result(now)?.error === undefined && result(now) !== undefined);
   });
 
-  it('are made on request and bring back what was lost, also when the gateway is killed in between', {
-    timeout: 120_000,
-  }, async () => {
+  it('are made on request and bring back what was lost, also when the gateway is killed in between', async () => {
     await using s = await start();
     await s.site.want(document({ target: TARGET }));
     await s.site.until('set up', () => s.velero('backupstoragelocations')?.status?.phase === 'Available');
@@ -161,7 +104,7 @@ describe('backups', () => {
     expect(s.store()?.get(R.configmaps, 'default', 'precious')?.data).toEqual({ a: 'b' });
   });
 
-  it('and restores that fail say so', { timeout: 120_000 }, async () => {
+  it('and restores that fail say so', async () => {
     await using s = await start(['backup-partially-fails:1']);
     await s.site.want(document({ target: TARGET }));
     await s.site.until('set up', () => s.velero('backupstoragelocations')?.status?.phase === 'Available');
@@ -184,7 +127,7 @@ describe('backups', () => {
     expect(s.site.engine.status('cl-demo')?.phase).toBe('Running');
   });
 
-  it('that Velero refuses to restore name its reason', { timeout: 60_000 }, async () => {
+  it('that Velero refuses to restore name its reason', async () => {
     await using s = await start();
     await s.site.want(document({ target: TARGET }));
     await s.site.until('set up', () => s.velero('backupstoragelocations')?.status?.phase === 'Available');
@@ -206,7 +149,7 @@ describe('backups', () => {
     });
   });
 
-  it('of the schedule are made by Velero and reported once', { timeout: 180_000 }, async () => {
+  it('of the schedule are made by Velero and reported once', async () => {
     await using s = await start();
     await s.site.want(document({ schedule: '* * * * *', target: TARGET, etcdSnapshots: false }));
     const first = await s.site.until('reported', (now) => result(now)?.lastRunAt !== undefined, {

@@ -56,6 +56,7 @@ describeIsolated('the bootstrap script on a machine', () => {
       'Types: deb\nURIs: https://pkgs.k8s.io/core:/stable:/v1.36/deb/\nSuites: /\nSigned-By: /etc/apt/keyrings/kubernetes.asc\n',
     );
     expect(machine.calls('swapoff')).toEqual(['swapoff -a']);
+    expect(machine.calls('modprobe')).toEqual(['modprobe overlay', 'modprobe br_netfilter']);
     expect(machine.calls('kubectl').join()).toContain('/etc/kubernetes/super-admin.conf');
     expect(machine.read('/run/cluster-api/bootstrap-success.complete')).toBe('success\n');
     expect(JSON.parse(machine.read('/var/lib/pcg/bootstrap-result.json'))).toMatchObject({

@@ -5,6 +5,7 @@ import { isAddressTaken } from '../../src/kube/probe.ts';
 import { startMachineProxy } from '../../src/simulator/machine-proxy.ts';
 import { createSiteNetwork } from '../../src/simulator/network.ts';
 import { document, EngineHarness } from '../support/engine.ts';
+import { GIVE_UP_MS } from '../support/eventually.ts';
 import { FakeSite } from '../support/fake-site.ts';
 import { clusterSpec } from '../support/node-input.ts';
 
@@ -41,7 +42,12 @@ describe('an endpoint address at which a host answers', () => {
       socket.end('SSH-2.0-OpenSSH_9.6\r\n');
     });
     const ask = (host: string) =>
-      isAddressTaken(host, 6443, { clock: systemClock, proxyUrl: proxy.url }, AbortSignal.timeout(10_000));
+      isAddressTaken(
+        host,
+        6443,
+        { clock: systemClock, proxyUrl: proxy.url },
+        AbortSignal.timeout(GIVE_UP_MS),
+      );
     expect(await ask('10.20.0.210')).toBe(true);
     expect(await ask('10.20.0.211')).toBe(false);
   });

@@ -85,6 +85,19 @@ describe('create and delete', () => {
     expectNothingLeft(site);
   });
 
+  it('uses an endpoint that somebody else provides, and neither reserves nor releases anything for it', async () => {
+    const site = new FakeSite(6);
+    await using harness = new EngineHarness(site);
+    const spec = clusterSpec({ network: { endpoint: { kind: 'external', host: 'lb.site', port: 8443 } } });
+    await harness.want(document({ spec }));
+    const running = await harness.phase('Running');
+    expect(running.conditions.find(({ type }) => type === 'EndpointReady')?.message).toBe('lb.site:8443');
+    expect(site.reserved.size + site.dns.size).toBe(0);
+    await harness.want(document({ spec, intent: DELETE }));
+    await harness.phase('Deleted');
+    expectNothingLeft(site);
+  });
+
   it('rests while it waits for a Velero that is missing', async () => {
     const site = new FakeSite(6);
     await using harness = new EngineHarness(site, { blockedRetryMs: 60_000, restMs: 300 });

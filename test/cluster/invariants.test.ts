@@ -2,7 +2,12 @@
 import { describe, expect, it } from 'vitest';
 import type { Moment } from '../../src/simulator/kubernetes/chronicle.ts';
 import type { Departure } from '../../src/simulator/kubernetes/departures.ts';
-import { breaches } from '../support/invariants.ts';
+import { R } from '../../src/simulator/kubernetes/api/resources.ts';
+import { document } from '../support/engine.ts';
+import { breaches, leftovers } from '../support/invariants.ts';
+import { clusterSpec } from '../support/node-input.ts';
+import { SimulatedSite } from '../support/simulated-site.ts';
+import { inside } from '../support/workload.ts';
 
 const versions = (control: string[], workers: string[]) => [
   ...control.map((version, index) => ({ node: `cp-${index}`, controlPlane: true, version })),
@@ -85,5 +90,26 @@ describe('the judge of runs', () => {
   ])('sees %s', (_what, departure, said) => {
     expect(judge({}, departure)).toEqual([expect.stringMatching(said)]);
     expect(judge({}, departure, ['w-0'])).toEqual([]);
+  });
+
+  it('sees what a cluster still shows of machines that went', async () => {
+    await using site = await SimulatedSite.start({ speed: 200 });
+    const pool = { role: 'control-plane', name: 'cp', size: 1, placement: {} } as const;
+    await site.want(document({ spec: clusterSpec({ pools: [pool] }) }));
+    await site.phase('Running');
+    await expect.poll(() => leftovers(site)).toEqual([]);
+    const { core } = inside(site);
+    core.ensure(R.nodes, { apiVersion: 'v1', kind: 'Node', metadata: { name: 'gone' } });
+    core.ensure(R.secrets, {
+      apiVersion: 'v1',
+      kind: 'Secret',
+      metadata: { name: 'bootstrap-token-abcdef', namespace: 'kube-system' },
+      type: 'bootstrap.kubernetes.io/token',
+      data: {
+        'token-id': Buffer.from('abcdef').toString('base64'),
+        'token-secret': Buffer.from('0123456789abcdef').toString('base64'),
+      },
+    });
+    expect(leftovers(site)).toEqual(['Node gone', 'bootstrap-token-abcdef']);
   });
 });

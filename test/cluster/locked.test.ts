@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { ANNOTATION } from '../../src/cluster/ownership.ts';
 import { parseFault } from '../../src/simulator/maas/faults.ts';
 import { document, EngineHarness } from '../support/engine.ts';
+import { GIVE_UP_MS } from '../support/eventually.ts';
 import { FakeSite } from '../support/fake-site.ts';
 import { clusterSpec } from '../support/node-input.ts';
 import { SimulatedSite } from '../support/simulated-site.ts';
@@ -46,7 +47,8 @@ describe('a locked machine', () => {
     const stamp = { gateway: 'gw-one', cluster: 'cl-gone', node: 'n1', operation: 'op1' } as const;
     for (const part of ['gateway', 'cluster', 'node', 'operation'] as const)
       machine.ownerData.set(ANNOTATION[part], stamp[part]);
-    const release = () => site.engine.releaseOrphan('ca-one', machine.systemId, AbortSignal.timeout(10_000));
+    const release = () =>
+      site.engine.releaseOrphan('ca-one', machine.systemId, AbortSignal.timeout(GIVE_UP_MS));
     await expect(release()).rejects.toMatchObject({
       code: 'RELEASE_FAILED',
       fix: `Unlock ${machine.hostname} in MAAS.`,
@@ -80,9 +82,7 @@ describe('a locked machine', () => {
     expect(site.owned()).toEqual([]);
   });
 
-  it('that dies is not switched off against the lock; why is said, and another machine takes over', {
-    timeout: 60_000,
-  }, async () => {
+  it('that dies is not switched off against the lock; why is said, and another machine takes over', async () => {
     await using site = await SimulatedSite.start({ speed: 200, timings: { powerCycleMs: 2500 } });
     const spec = clusterSpec({
       pools: [

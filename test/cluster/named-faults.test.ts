@@ -12,7 +12,6 @@ import { deployWeb, webPods, webReady } from '../support/workload.ts';
 
 const SPEED = 200;
 const placement = { resourcePool: 'kubernetes' };
-const timeout = 120_000;
 
 function document(
   workers: number,
@@ -44,7 +43,7 @@ const condition = (status: ClusterStatus, name: string) =>
   status.conditions.find(({ type }) => type === name);
 
 describe('a user who meets', () => {
-  it('init-fails learns which script failed where, and retries when it is mended', { timeout }, async () => {
+  it('init-fails learns which script failed where, and retries when it is mended', async () => {
     await using site = await SimulatedSite.start({
       speed: SPEED,
       faults: ['init-fails'],
@@ -66,7 +65,7 @@ describe('a user who meets', () => {
     await site.phase('Running');
   });
 
-  it('join-hangs learns which node did not join, while the rest goes on', { timeout }, async () => {
+  it('join-hangs learns which node did not join, while the rest goes on', async () => {
     await using site = await SimulatedSite.start({ speed: SPEED });
     await site.want(document(0));
     await site.phase('Running');
@@ -84,9 +83,7 @@ describe('a user who meets', () => {
     await site.phase('Running');
   });
 
-  it('cni-never-ready learns that it is the network add-on, and no machine is blamed for it', {
-    timeout,
-  }, async () => {
+  it('cni-never-ready learns that it is the network add-on, and no machine is blamed for it', async () => {
     await using site = await SimulatedSite.start({ speed: SPEED, faults: ['cni-never-ready'] });
     await site.want(document(1));
     const failed = await site.phase('Failed');
@@ -102,7 +99,7 @@ describe('a user who meets', () => {
     expect(said.filter(({ reason }) => reason === 'MachineFailed')).toEqual([]);
   });
 
-  it('pdb-blocks learns what holds the drain back, and it goes on by itself', { timeout }, async () => {
+  it('pdb-blocks learns what holds the drain back, and it goes on by itself', async () => {
     await using site = await SimulatedSite.start({ speed: SPEED, timings: { drainDeadlineMs: 60_000 } });
     await site.want(document(2));
     const before = await site.phase('Running');
@@ -127,7 +124,7 @@ describe('a user who meets', () => {
     );
   });
 
-  it('api-flaps sees Unknown while nothing answers, and no node is touched', { timeout }, async () => {
+  it('api-flaps sees Unknown while nothing answers, and no node is touched', async () => {
     await using site = await SimulatedSite.start({ speed: 100, timings: { kubeProbeMs: 50, restMs: 100 } });
     await site.want(document(1));
     const before = await site.phase('Running');
@@ -152,9 +149,7 @@ describe('a user who meets', () => {
     ).toEqual([]);
   });
 
-  it('vip-taken learns that the address leads elsewhere, before a single worker joins', {
-    timeout,
-  }, async () => {
+  it('vip-taken learns that the address leads elsewhere, before a single worker joins', async () => {
     await using site = await SimulatedSite.start({ speed: SPEED, faults: ['vip-taken'] });
     await site.want(document(1));
     const failed = await site.phase('Failed');
@@ -172,7 +167,7 @@ describe('a user who meets', () => {
 });
 
 describe('a rollout without a spare machine', () => {
-  it('says so in the preview and offers Contract first, which then works', { timeout }, async () => {
+  it('says so in the preview and offers Contract first, which then works', async () => {
     await using site = await SimulatedSite.start({ speed: SPEED });
     const shape = { control: 3, rollout: 'expand-first' } as const;
     await site.want(document(1, { ...shape, version: 'v1.35.4' }));

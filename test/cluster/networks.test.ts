@@ -98,31 +98,25 @@ describe('shipped packs', () => {
 });
 
 describe('a cluster', () => {
-  it.each(NETWORKS)(
-    'with $pack.name becomes Ready by its agents',
-    { timeout: 90_000 },
-    async ({ pack, agents }) => {
-      await using site = await SimulatedSite.start({ speed: 200 });
-      await site.want(document(pack));
-      const status = await site.phase('Running');
-      const [namespace, name] = agents;
-      const store = site.kubernetes.inside()[0]?.core.store;
-      expect(store?.get(R.daemonsets, namespace, name)?.status).toMatchObject({
-        desiredNumberScheduled: 2,
-        numberAvailable: 2,
-      });
-      expect(status.nodes.map(({ phase }) => phase)).toEqual(['Ready', 'Ready']);
-      // No node was Ready before the pack was applied.
-      const events = await site.outbox.recentEvents({}, 200);
-      const seq = (reason: string) =>
-        Math.min(...events.filter((event) => event.reason === reason).map((event) => event.seq));
-      expect(seq('NetworkApplied')).toBeLessThan(seq('NodeReady'));
-    },
-  );
+  it.each(NETWORKS)('with $pack.name becomes Ready by its agents', async ({ pack, agents }) => {
+    await using site = await SimulatedSite.start({ speed: 200 });
+    await site.want(document(pack));
+    const status = await site.phase('Running');
+    const [namespace, name] = agents;
+    const store = site.kubernetes.inside()[0]?.core.store;
+    expect(store?.get(R.daemonsets, namespace, name)?.status).toMatchObject({
+      desiredNumberScheduled: 2,
+      numberAvailable: 2,
+    });
+    expect(status.nodes.map(({ phase }) => phase)).toEqual(['Ready', 'Ready']);
+    // No node was Ready before the pack was applied.
+    const events = await site.outbox.recentEvents({}, 200);
+    const seq = (reason: string) =>
+      Math.min(...events.filter((event) => event.reason === reason).map((event) => event.seq));
+    expect(seq('NetworkApplied')).toBeLessThan(seq('NodeReady'));
+  });
 
-  it('waits for what its network lacks: without its operator no node of Cilium is Ready', {
-    timeout: 90_000,
-  }, async () => {
+  it('waits for what its network lacks: without its operator no node of Cilium is Ready', async () => {
     await using site = await SimulatedSite.start({ speed: 200, timings: { packDeadlineMs: 3_000 } });
     const [operator] = CILIUM_PACK.manifests
       .split('---\n')

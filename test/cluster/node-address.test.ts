@@ -82,7 +82,7 @@ describe('a machine in several networks', () => {
       ...input,
       observed: {
         ...input.observed,
-        kube: { kind: 'reachable', endpoint: true, configured: true, nodes: told },
+        kube: { kind: 'reachable', endpoint: true, configured: true, nodes: told, componentFaults: [] },
       },
     });
     expect(steps).toContainEqual({ kind: 'publish-endpoint', addresses: ['10.99.0.11'] });

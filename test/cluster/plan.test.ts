@@ -209,6 +209,17 @@ describe('turns to join', () => {
     );
     expect(kinds(steps)).toEqual(expect.arrayContaining(['grant-token w-1', 'revoke-token w-2']));
   });
+
+  it('takes back the token that kubeadm made on the first node, once', () => {
+    const first = (token: object, initialized = true) => {
+      const node = { shape: 'ready', init: true, token: { id: 't', secret: 's', ...token } } as const;
+      const { observed } = scene({ 'cp-1': node });
+      return kinds(plan(scene({ 'cp-1': node }, { initialized, observed })));
+    };
+    expect(first({}, false)).not.toContain('revoke-token cp-1'); // it is not made yet
+    expect(first({})).toContain('revoke-token cp-1');
+    expect(first({ revokedAt: NOW })).not.toContain('revoke-token cp-1');
+  });
 });
 
 describe('deadlines and failures', () => {
@@ -448,29 +459,46 @@ describe('leaving', () => {
     expect(at({ drainedAt: NOW, etcdRemovedAt: NOW })).toEqual(['release cp-2']);
   });
 
-  it('does not drain a failed machine, but takes its etcd member out', () => {
-    const steps = kinds(
-      plan(
-        scene({
-          ...rest,
-          'cp-2': { shape: 'booted', ...remove('failed'), token: { id: 't', secret: 's', grantedAt: NOW } },
-        }),
-      ),
-    );
-    expect(steps).toContain('remove-etcd-member cp-2');
+  it('shuts a failed joiner out, looks for what it may carry by now, then takes its etcd member out', () => {
+    const token = { id: 't', secret: 's', grantedAt: NOW };
+    const shut = { ...token, revokedAt: NOW };
+    const at = (shape: 'booted' | 'joined' | 'ready', changes: object, others: object = rest) =>
+      kinds(plan(scene({ ...others, 'cp-2': { shape, ...remove('failed'), ...changes } }))).filter((step) =>
+        step.endsWith('cp-2'),
+      );
+    expect(at('booted', { token })).toEqual(['revoke-token cp-2']);
+    // The picture is older than the machine: its Node, and pods on it, may be there a moment later.
+    for (const shape of ['booted', 'joined', 'ready'] as const) {
+      expect(at(shape, { token: shut })).toEqual(['drain-node cp-2']);
+      expect(at(shape, { token: shut, drainedAt: NOW })).toEqual(['remove-etcd-member cp-2']);
+      expect(at(shape, { token: shut, drainedAt: NOW, etcdRemovedAt: NOW })).toEqual(['release cp-2']);
+    }
+    // Also while the one that stays is not Ready yet: its etcd would lose quorum.
+    const young = { 'cp-1': { shape: 'joined', init: true, joinedAt: NOW } };
+    expect(at('booted', { token: shut, drainedAt: NOW }, young)).toEqual(['remove-etcd-member cp-2']);
+    // A worker that a user removes while it joins is emptied as well.
+    const worker = { shape: 'booted', ...remove('scale-down'), token: shut } as const;
+    expect(kinds(plan(scene({ ...rest, 'w-1': worker })))).toContain('drain-node w-1');
   });
 
-  it('takes it out also while the one that stays is not Ready yet: its etcd would lose quorum', () => {
-    const steps = kinds(
-      plan(
-        scene({
-          'cp-1': { shape: 'joined', init: true, joinedAt: NOW },
-          'cp-2': { shape: 'booted', ...remove('failed'), token: { id: 't', secret: 's', grantedAt: NOW } },
-        }),
-      ),
+  it('leaves a machine that is lost alone, and takes out what a late join left behind a released one', () => {
+    const token = { id: 't', secret: 's', grantedAt: NOW, revokedAt: NOW };
+    expect(kinds(plan(scene({ ...rest, 'cp-2': { shape: 'lost', ...remove('lost'), token } })))).toContain(
+      'remove-etcd-member cp-2',
     );
-    expect(steps).toContain('remove-etcd-member cp-2');
-    expect(steps).not.toContain('release cp-2');
+    const claim = { kind: 'released', systemId: 'm0009', hostname: 'host-9', at: NOW } as const;
+    const after = (members: string[]) => {
+      const etcd = {
+        members: members.map((name) => ({ id: name, name, peerUrls: [], learner: false, healthy: true })),
+      };
+      const gone = { shape: 'unclaimed', ...remove('failed'), token, claim } as const;
+      return kinds(plan(scene({ ...rest, 'cp-2': gone }, { observed: { etcd } }))).filter((step) =>
+        step.endsWith('cp-2'),
+      );
+    };
+    expect(after(['host-1', 'host-9'])).toEqual(['remove-etcd-member cp-2']);
+    // Whether it had registered before it was released nobody has seen.
+    expect(after(['host-1'])).toEqual(['delete-node-object cp-2']);
   });
 
   it('releases a machine that never joined without asking the API server', () => {

@@ -9,6 +9,7 @@ import { openQueue } from '../../src/cluster/queue.ts';
 import type { KubeClient, KubeObject } from '../../src/kube/client.ts';
 import { COLLECTIONS } from '../../src/store/records.ts';
 import { document, EngineHarness } from '../support/engine.ts';
+import { eventually } from '../support/eventually.ts';
 import { FakeSite } from '../support/fake-site.ts';
 import { memoryRecords } from '../support/memory-store.ts';
 import { clusterSpec } from '../support/node-input.ts';
@@ -308,9 +309,8 @@ describe('the queue', () => {
     const list = vi.spyOn(records, 'list');
     list.mockRejectedValueOnce(new Error('the disk is full'));
     await records.put(COLLECTIONS.clusters, 'cl-one', waiting('cl-one', 10));
-    await vi.waitFor(() =>
-      expect(errors).toEqual([[{ error: expect.stringContaining('full') }, expect.any(String)]]),
-    );
+    await eventually(() => errors.length > 0);
+    expect(errors).toEqual([[{ error: expect.stringContaining('full') }, expect.any(String)]]);
     expect(queue.place('cl-two')?.position).toBe(1);
     const old = await records.list(COLLECTIONS.clusters);
     const late = Promise.withResolvers<typeof old>();
@@ -318,8 +318,8 @@ describe('the queue', () => {
     await records.put(COLLECTIONS.clusters, 'cl-one', waiting('cl-one', 30));
     await records.put(COLLECTIONS.clusters, 'cl-one', waiting('cl-one', 40));
     late.resolve(old); // in which cl-one is the older one
-    await vi.waitFor(() => expect(list).toHaveBeenCalledTimes(4));
-    await vi.waitFor(() => expect(queue.place('cl-two')?.position).toBe(1));
+    await eventually(() => list.mock.calls.length === 4);
+    await eventually(() => queue.place('cl-two')?.position === 1);
     expect(queue.place('cl-one')?.position).toBe(2);
   });
 

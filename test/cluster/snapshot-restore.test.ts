@@ -2,7 +2,6 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -17,20 +16,12 @@ import { document } from '../support/engine.ts';
 import { createEtcdNodes, type EtcdNode, type EtcdNodes } from '../support/etcd.ts';
 import { describeWith, findProgram } from '../support/needs.ts';
 import { clusterSpec } from '../support/node-input.ts';
+import { ownPort } from '../support/own-port.ts';
 
 const signal = new AbortController().signal;
 const run = promisify(execFile);
 const KEYS = 20;
 const valueOf = (at: number) => `value-${at} `.repeat(5000);
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  return typeof address === 'object' && address !== null ? address.port : 0;
-}
 
 async function temporary() {
   const path = await mkdtemp(join(tmpdir(), 'pcg-restore-'));
@@ -49,7 +40,7 @@ async function patiently<T>(what: () => Promise<T>): Promise<T> {
     try {
       return await what();
     } catch (error) {
-      if (tries > 100) throw error;
+      if (tries > 600) throw error;
       await systemClock.sleep(100);
     }
   }
@@ -95,7 +86,7 @@ function contextOf(
 async function restored(snapshot: string, directory: string): Promise<Map<string, string>> {
   const data = join(directory, 'restored');
   await etcdctl(['snapshot', 'restore', snapshot, '--data-dir', data]);
-  const [client, peer] = [await freePort(), await freePort()];
+  const [client, peer] = [await ownPort(), await ownPort()];
   const child = spawn(
     findProgram('etcd') ?? 'etcd',
     [
@@ -120,18 +111,16 @@ async function restored(snapshot: string, directory: string): Promise<Map<string
 }
 
 describeWith(['etcd', 'etcdctl'], 'a stored snapshot', () => {
-  it('restores into a real etcd with every key, from the gateway and from a bucket', {
-    timeout: 120_000,
-  }, async () => {
+  it('restores into a real etcd with every key, from the gateway and from a bucket', async () => {
     await using directory = await temporary();
     await using s3 = await startBucket();
     await using cluster = await createEtcdNodes();
     const node = await filled(cluster, directory.path);
     const folder = join(directory.path, 'snapshots');
 
-    const local = await snapshotEtcd(contextOf(cluster, node, folder, {}), Date.now(), signal);
+    const local = await snapshotEtcd(contextOf(cluster, node, folder, {}), 'now', signal);
     const target = { url: s3.url, bucket: 'backups', prefix: '', region: 'eu-1', sealedCredentials: 'box' };
-    const remote = await snapshotEtcd(contextOf(cluster, node, folder, { target }), Date.now(), signal);
+    const remote = await snapshotEtcd(contextOf(cluster, node, folder, { target }), 'now', signal);
     await node.kill();
 
     const uploaded = s3.objects.get(`/backups/${String(remote['name'])}`);
@@ -148,9 +137,7 @@ describeWith(['etcd', 'etcdctl'], 'a stored snapshot', () => {
     expect(await readdir(join(folder, '.spool'))).toEqual([]);
   });
 
-  it('that the bucket refuses is a failure with the reason, and deletes nothing that is older', {
-    timeout: 60_000,
-  }, async () => {
+  it('that the bucket refuses is a failure with the reason, and deletes nothing that is older', async () => {
     await using directory = await temporary();
     await using s3 = await startBucket();
     await using cluster = await createEtcdNodes();
@@ -159,7 +146,7 @@ describeWith(['etcd', 'etcdctl'], 'a stored snapshot', () => {
     s3.refuseAll();
     const target = { url: s3.url, bucket: 'backups', prefix: '', region: 'eu-1', sealedCredentials: 'box' };
     await expect(
-      snapshotEtcd(contextOf(cluster, node, directory.path, { target }), Date.now(), signal),
+      snapshotEtcd(contextOf(cluster, node, directory.path, { target }), 'now', signal),
     ).rejects.toMatchObject({
       code: 'BACKUP_TARGET_FAILED',
       message: expect.stringContaining('HTTP 403 AccessDenied'),

@@ -28,7 +28,7 @@ const result = (status: { policies: readonly { policy: string; state: string }[]
   status.policies.find(({ policy }) => policy === 'etcd-snapshot');
 
 describe('a snapshot of etcd', () => {
-  it('is kept on the gateway when no target is named, and old ones go', { timeout: 60_000 }, async () => {
+  it('is kept on the gateway when no target is named, and old ones go', async () => {
     await using directory = await temporary();
     const folder = join(directory.path, 'cl-demo');
     await mkdir(folder);
@@ -54,7 +54,7 @@ describe('a snapshot of etcd', () => {
     expect(await readdir(join(directory.path, '.spool'))).toEqual([]);
   });
 
-  it('goes to the S3 target with credentials that only the gateway opens', { timeout: 60_000 }, async () => {
+  it('goes to the S3 target with credentials that only the gateway opens', async () => {
     await using directory = await temporary();
     await using s3 = await startBucket();
     s3.objects.set('/backups/site/cl-demo/etcd-2020-01-01.db', Buffer.from('old'));

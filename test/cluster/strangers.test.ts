@@ -10,7 +10,7 @@ const ONE_NODE = wanted({
 });
 
 describe('a machine that somebody else took meanwhile', () => {
-  it('is not deployed, and its node gets another one', { timeout: 60_000 }, async () => {
+  it('is not deployed, and its node gets another one', async () => {
     // MAAS refuses the first deployment without a trace on the machine; until the second one it changes hands, while the observer waits for a slow answer.
     await using site = await SimulatedSite.start({
       speed: 200,

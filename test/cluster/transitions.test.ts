@@ -5,26 +5,15 @@
 import { describe, expect, it } from 'vitest';
 import type { ClusterDocument, ClusterStatus } from '../../src/contract/cluster.ts';
 import { parseFault } from '../../src/simulator/maas/faults.ts';
-import { seededRandom } from '../../src/simulator/random.ts';
 import { document as wanted } from '../support/engine.ts';
-import { type Allowed, leaks, NO_LEAKS, siteBreaches } from '../support/invariants.ts';
+import { type Allowed, leaks, leftovers, NO_LEAKS, siteBreaches } from '../support/invariants.ts';
 import { clusterSpec, resolvedProfile } from '../support/node-input.ts';
 import { SimulatedSite } from '../support/simulated-site.ts';
+import { calm, trouble } from '../support/trouble.ts';
 import { deployWeb, inside, webReady } from '../support/workload.ts';
 
 const SPEED = 200;
 const placement = { resourcePool: 'kubernetes' };
-/** One write in so many is the last one of its process. */
-const KILL_CHANCE = 0.04;
-const MAX_KILLS = 12;
-const MAAS_TROUBLE = [
-  'http-502:0.05',
-  'http-503:0.03',
-  'lost-reply:0.03',
-  'reset-mid-body:0.02',
-  'http-409-retry-after:0.03',
-];
-const timeout = 240_000;
 
 interface Shape {
   readonly control: 1 | 3 | 5;
@@ -50,24 +39,6 @@ function document({ control, workers, rollout = 'expand-first', version = 'v1.35
 
 const start = (seed: number) =>
   SimulatedSite.start({ speed: SPEED, seed, maasHurry: 20, timings: { quarantineMs: 60_000 } });
-
-function trouble(site: SimulatedSite, seed: number, kinds: ('kills' | 'maas')[]): void {
-  if (kinds.includes('maas')) site.simulator.faults.replace(MAAS_TROUBLE.map(parseFault));
-  if (!kinds.includes('kills')) return;
-  const random = seededRandom(seed, 'kills');
-  site.killOnWrites(() =>
-    site.kills < MAX_KILLS && random.next() < KILL_CHANCE
-      ? random.next() < 0.5
-        ? 'before'
-        : 'after'
-      : undefined,
-  );
-}
-
-function calm(site: SimulatedSite): void {
-  site.killOnWrites(undefined);
-  site.simulator.faults.replace([]);
-}
 
 const settled = (site: SimulatedSite, { control, workers, version }: Shape) =>
   site.until(
@@ -102,12 +73,16 @@ const healthy = (count: number) => Array.from({ length: count }, () => ({ isLear
 
 async function expectNoBreach(site: SimulatedSite, allowed: Omit<Allowed, 'cluster'>): Promise<void> {
   expect(siteBreaches(site, { cluster: 'demo', ...allowed })).toEqual([]);
+  await expectNothingLeft(site);
+}
+
+/** The last Node goes, and the last token is taken back, a moment after everything runs. */
+async function expectNothingLeft(site: SimulatedSite): Promise<void> {
+  await expect.poll(() => leftovers(site)).toEqual([]);
 }
 
 describe('sizes', () => {
-  it('one control-plane node becomes three, five, three and one again; workers come and go', {
-    timeout,
-  }, async () => {
+  it('one control-plane node becomes three, five, three and one again; workers come and go', async () => {
     await using site = await start(1);
     await site.want(document({ control: 1, workers: 2 }));
     await settled(site, { control: 1, workers: 2 });
@@ -123,6 +98,7 @@ describe('sizes', () => {
       await site.want(document(shape));
       await settled(site, shape);
       expect(voters(site)).toEqual(healthy(shape.control));
+      await expectNothingLeft(site);
     }
     await site.until('workload', () => webReady(site));
     await expectNoBreach(site, { since, workers: 1, controlPlanes: 1 });
@@ -130,7 +106,7 @@ describe('sizes', () => {
     await goneWithoutTrace(site, { control: 1, workers: 2 });
   });
 
-  it('five control-plane nodes are created one join after the other', { timeout }, async () => {
+  it('five control-plane nodes are created one join after the other', async () => {
     await using site = await start(2);
     trouble(site, 2, ['kills', 'maas']);
     await site.want(document({ control: 5, workers: 1 }));
@@ -158,7 +134,6 @@ describe('an upgrade', () => {
     { seed: 5, control: 1, rollout: 'expand-first', kinds: ['maas'], workers: 2, controlPlanes: 1 },
   ] as const)(
     'of $control control-plane nodes, $rollout, under $kinds',
-    { timeout },
     async ({ seed, control, rollout, kinds, workers, controlPlanes }) => {
       await using site = await start(seed);
       const before = { control, workers: 2, rollout } as const;
@@ -183,9 +158,7 @@ describe('an upgrade', () => {
 });
 
 describe('a lone control plane', () => {
-  it('that loses its machine makes everything Unknown and nothing is taken apart; it comes back with the machine', {
-    timeout,
-  }, async () => {
+  it('that loses its machine makes everything Unknown and nothing is taken apart; it comes back with the machine', async () => {
     await using site = await start(6);
     const shape = { control: 1, workers: 2 } as const;
     await site.want(document(shape));

@@ -77,7 +77,6 @@ function expectUpgraded(site: SimulatedSite): void {
 describe('an upgrade with workloads', () => {
   it.each(['expand-first', 'contract-first'] as const)(
     '%s, killed in the middle: quorum stays, no more nodes are down than allowed, pods leave before their machine',
-    { timeout: 150_000 },
     async (rollout) => {
       await using site = await SimulatedSite.start({ speed: 200 });
       await site.want(document('v1.35.4', rollout));
@@ -140,9 +139,7 @@ describe('an upgrade with workloads', () => {
 });
 
 describe('a drain', () => {
-  it('that a budget blocks names the budget, and goes on when the budget allows it', {
-    timeout: 60_000,
-  }, async () => {
+  it('that a budget blocks names the budget, and goes on when the budget allows it', async () => {
     await using site = await SimulatedSite.start({ speed: 200, timings: { drainDeadlineMs: 60_000 } });
     await site.want(document('v1.36.1', 'contract-first'));
     const before = await site.phase('Running');
@@ -172,7 +169,7 @@ describe('a drain', () => {
     await site.until('workload', () => webReady(site));
   });
 
-  it('is forced when its time is over', { timeout: 60_000 }, async () => {
+  it('is forced when its time is over', async () => {
     await using site = await SimulatedSite.start({ speed: 200, timings: { drainDeadlineMs: 3000 } });
     await site.want(document('v1.36.1', 'contract-first'));
     const before = await site.phase('Running');
@@ -192,9 +189,7 @@ describe('a drain', () => {
     ).toBe(true);
   });
 
-  it('that meets a pod which only a person may end waits for that person beyond every deadline', {
-    timeout: 90_000,
-  }, async () => {
+  it('that meets a pod which only a person may end waits for that person beyond every deadline', async () => {
     await using site = await SimulatedSite.start({ speed: 200, timings: { drainDeadlineMs: 500 } });
     const holding = (actions: ClusterDocument['actions'] = []) => {
       const base = document('v1.36.1', 'contract-first', actions);

@@ -155,6 +155,34 @@ describe('user-data', () => {
     expect(proxy).toMatchObject({ kind: 'KubeProxyConfiguration' });
   });
 
+  it('gives every node the kernel settings that containers need, and kubeadm patience for bare metal', async () => {
+    const minutes = (text: string) => {
+      const [, hours = '0', mins = '0'] = /^(?:(\d+)h)?(?:(\d+)m)?0s$/.exec(text) ?? [];
+      return Number(hours) * 60 + Number(mins);
+    };
+    for (const kind of KINDS) {
+      const { files } = readCloudConfig(renderUserData(nodeInput(kind, await testPki())));
+      expect(files.get('/etc/modules-load.d/kubernetes.conf')?.content).toBe('overlay\nbr_netfilter\n');
+      const sysctl = files.get('/etc/sysctl.d/99-kubernetes.conf')?.content ?? '';
+      for (const key of ['net.ipv4.ip_forward', 'net.bridge.bridge-nf-call-iptables', 'kernel.panic_on_oops'])
+        expect(sysctl).toMatch(new RegExp(`^${key} = 1$`, 'm'));
+      const upgrades = [...files.values()].find(({ content }) =>
+        content.includes('Package-Blacklist'),
+      )?.content;
+      for (const name of ['kubelet', 'kubeadm', 'kubectl', 'containerd'])
+        expect(upgrades).toContain(`"${name}"`);
+      expect(upgrades).toContain('Automatic-Reboot "false"');
+      const path = kind === 'init' ? '/run/kubeadm/kubeadm.yaml' : '/run/kubeadm/kubeadm-join-config.yaml';
+      const holder = yamlDocuments(files.get(path)?.content ?? '').find((one) => 'timeouts' in one);
+      const { controlPlaneComponentHealthCheck, tlsBootstrap, discovery } = (holder?.['timeouts'] ??
+        {}) as Record<string, string>;
+      // kubeadm's own are 4 and 5 minutes; a machine waits for its turn to join in its discovery.
+      expect(minutes(controlPlaneComponentHealthCheck ?? '')).toBeGreaterThanOrEqual(10);
+      expect(minutes(tlsBootstrap ?? '')).toBeGreaterThanOrEqual(10);
+      expect(minutes(discovery ?? '')).toBeGreaterThanOrEqual(60);
+    }
+  });
+
   it('taints by pool: none where workloads are allowed on the control plane', async () => {
     const pools = [
       { role: 'control-plane' as const, name: 'cp', size: 1 as const, allowWorkers: true },

@@ -8,12 +8,14 @@ export async function startBucket() {
   const objects = new Map<string, Buffer>();
   const seen: string[] = [];
   const state = { refuse: false };
+  let gate: Promise<void> | undefined;
   const server = createServer(async (request, response) => {
     const chunks: Buffer[] = [];
     for await (const chunk of request) chunks.push(chunk as Buffer);
     const body = Buffer.concat(chunks);
     const path = (request.url ?? '').split('?')[0] ?? '';
     seen.push(String(request.headers.authorization));
+    await gate;
     if (state.refuse) {
       response.writeHead(403).end('<Error><Code>AccessDenied</Code></Error>');
       return;
@@ -37,6 +39,12 @@ export async function startBucket() {
     /** From now on every request is answered 403. */
     refuseAll: () => {
       state.refuse = true;
+    },
+    /** From now on no request is answered, until what this returns is called. */
+    hold: () => {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      gate = promise;
+      return resolve;
     },
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     async [Symbol.asyncDispose]() {

@@ -14,6 +14,7 @@ import { type Profile, ProfileSchema } from '../../src/contract/profile.ts';
 import type { Moment } from '../../src/simulator/kubernetes/chronicle.ts';
 import type { Departure } from '../../src/simulator/kubernetes/departures.ts';
 import type { ClusterView } from '../../src/simulator/kubernetes/runtime.ts';
+import { GIVE_UP_MS } from './eventually.ts';
 import { type Allowed, breaches } from './invariants.ts';
 import type { Site } from './site.ts';
 
@@ -57,12 +58,14 @@ export class DayTwo {
   readonly site: Site;
   /** When each cluster was complete for the first time, wall clock. */
   readonly #since = new Map<string, number>();
-  readonly disturbances: string[] = [];
+  disturbances = 0;
   /** Faults that belong to a scenario and outlive a disturbance. */
   readonly #standing = new Set<string>();
   #trouble: readonly string[] = [];
   #telling: Promise<unknown> = Promise.resolve();
   #turn: Promise<unknown> = Promise.resolve();
+  /** The disturbance that has not begun yet. */
+  #awaited: Promise<void> | undefined;
 
   constructor(site: Site) {
     this.site = site;
@@ -147,7 +150,7 @@ export class DayTwo {
     id: string,
     what: string,
     reached: (cluster: Cluster) => boolean | undefined,
-    timeoutMs = 120_000,
+    timeoutMs = 8 * GIVE_UP_MS,
   ): Promise<Cluster> {
     let last: Cluster | undefined;
     try {
@@ -165,7 +168,7 @@ export class DayTwo {
     } catch (error) {
       const { phase, nodes, error: cause, rollout, conditions } = last?.status ?? {};
       throw new Error(
-        `${last?.spec.name}: ${JSON.stringify({ phase, cause, rollout, conditions: conditions?.map((one) => `${one.type}=${one.status} ${one.message}`), nodes: nodes?.map((node) => `${node.name} ${node.systemId} ${node.phase} ${node.kubernetesVersion}`) })}; disturbed by ${this.disturbances.join(', ')}`,
+        `${last?.spec.name}: ${JSON.stringify({ phase, cause, rollout, conditions: conditions?.map((one) => `${one.type}=${one.status} ${one.message}`), nodes: nodes?.map((node) => `${node.name} ${node.systemId} ${node.phase} ${node.kubernetesVersion}`) })}; disturbed ${this.disturbances} times`,
         { cause: error },
       );
     }
@@ -205,32 +208,36 @@ export class DayTwo {
       throw new Error(`${cluster.spec.name} left ${JSON.stringify({ held, doublyAllocated })}`);
   }
 
-  /** One trouble at a random moment from now, others wait for their turn. Resolves when it is over. */
-  disturb(kind = DISTURBANCES[Math.floor(Math.random() * DISTURBANCES.length)]): Promise<void> {
-    const next = this.#turn.then(async () => {
+  /**
+   * Everything at once at a random moment from now: MAAS fails, the portal is away, and the agent is killed and starts
+   * again without it. It strikes all clusters, so whoever asks before it begins shares it. Resolves when it is over.
+   */
+  disturb(): Promise<void> {
+    this.#awaited ??= this.#next(async () => {
       await systemClock.sleep(Math.random() * MOMENT_MAX_MS);
-      this.disturbances.push(String(kind));
-      switch (kind) {
-        case 'agent killed':
-          await this.site.killAgent();
-          return await this.site.startAgent();
-        case 'portal away':
-          await this.site.stopPortal();
-          await systemClock.sleep(TROUBLE_MS);
-          return await this.site.startPortal();
-        default:
-          await this.#faults(() => (this.#trouble = MAAS_TROUBLE));
-          await systemClock.sleep(TROUBLE_MS);
-          return await this.#faults(() => (this.#trouble = []));
-      }
+      this.#awaited = undefined;
+      this.disturbances += 1;
+      await this.#faults(() => (this.#trouble = MAAS_TROUBLE));
+      await this.site.stopPortal();
+      await this.site.killAgent();
+      await this.site.startAgent();
+      await systemClock.sleep(TROUBLE_MS);
+      await this.site.startPortal();
+      await this.#faults(() => (this.#trouble = []));
     });
+    return this.#awaited;
+  }
+
+  /** One after the other. */
+  #next(work: () => Promise<void>): Promise<void> {
+    const next = this.#turn.then(work);
     this.#turn = next.catch(() => undefined);
     return next;
   }
 
   /** The portal is stopped, its books are turned back, and it starts again. */
   passTime(clusterId: string, ms: number): Promise<void> {
-    const next = this.#turn.then(async () => {
+    return this.#next(async () => {
       await this.site.stopPortal();
       {
         using db = new DatabaseSync(join(this.site.directory, 'portal.db'));
@@ -244,8 +251,6 @@ export class DayTwo {
       }
       await this.site.startPortal();
     });
-    this.#turn = next.catch(() => undefined);
-    return next;
   }
 
   async fault(text: string): Promise<void> {
@@ -280,6 +285,14 @@ export class DayTwo {
     return this.simulator('GET', 'clusters');
   }
 
+  /** Nodes that Kubernetes still shows although the gateway holds no machine for them any more. */
+  async leftNodes({ id, spec }: Cluster): Promise<string[]> {
+    const [{ clusters }, { status }] = await Promise.all([this.books(), this.cluster(id)]);
+    const held = new Set(status?.nodes.map(({ hostname }) => hostname));
+    const shown = clusters.find(({ name }) => name === spec.name)?.nodes ?? [];
+    return shown.flatMap(({ name }) => (held.has(name) ? [] : name));
+  }
+
   /** Nodes of the cluster that stopped, without those that the test itself took the power from. */
   async departures(cluster: string, except: readonly string[] = []): Promise<Departure[]> {
     const { departures } = await this.books();
@@ -306,4 +319,3 @@ export class DayTwo {
 
 /** The portal stops, is back and this client has not signed in yet, or the gateway has not come back to it. */
 const AWAY: ReadonlySet<string> = new Set(['PORTAL_UNREACHABLE', 'UNAUTHENTICATED', 'GATEWAY_OFFLINE']);
-const DISTURBANCES = ['agent killed', 'portal away', 'MAAS fails'] as const;

@@ -2,12 +2,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { issueClientCertificate, issueServerCertificate } from '../../src/kube/pki.ts';
 import type { TlsIdentity } from '../../src/kube/dispatcher.ts';
 import { findProgram } from './needs.ts';
+import { ownPort } from './own-port.ts';
 import { testPki } from './tls-server.ts';
 
 const HOUR_MS = 3_600_000;
@@ -16,7 +16,8 @@ export interface EtcdNode {
   readonly name: string;
   readonly clientUrl: string;
   readonly peerUrl: string;
-  start(state: 'new' | 'existing', peers: readonly EtcdNode[]): void;
+  /** `flags`: further ones. */
+  start(state: 'new' | 'existing', peers: readonly EtcdNode[], flags?: readonly string[]): void;
   /** kill -9, as when a machine loses power. */
   kill(): Promise<void>;
   /** Resolves when the process ends by itself. */
@@ -27,14 +28,6 @@ export interface EtcdNode {
 export interface EtcdNodes extends AsyncDisposable {
   readonly identity: TlsIdentity;
   node(name: string): Promise<EtcdNode>;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise<void>((resolve) => server.close(() => resolve()));
-  return port;
 }
 
 export async function createEtcdNodes(): Promise<EtcdNodes> {
@@ -50,7 +43,7 @@ export async function createEtcdNodes(): Promise<EtcdNodes> {
   const running = new Set<ChildProcess>();
 
   const node = async (name: string): Promise<EtcdNode> => {
-    const [clientPort, peerPort] = [await freePort(), await freePort()];
+    const [clientPort, peerPort] = [await ownPort(), await ownPort()];
     const clientUrl = `https://127.0.0.1:${clientPort}`;
     const peerUrl = `https://127.0.0.1:${peerPort}`;
     const pair = await issueServerCertificate(etcdCa, {
@@ -68,7 +61,7 @@ export async function createEtcdNodes(): Promise<EtcdNodes> {
       name,
       clientUrl,
       peerUrl,
-      start: (state, peers) => {
+      start: (state, peers, flags = []) => {
         const cluster = [...new Set([...peers, self])]
           .map((peer) => `${peer.name}=${peer.peerUrl}`)
           .join(',');
@@ -113,6 +106,7 @@ export async function createEtcdNodes(): Promise<EtcdNodes> {
             '50',
             '--election-timeout',
             '500',
+            ...flags,
           ],
           { stdio: 'ignore' },
         );

@@ -85,6 +85,8 @@ export class FakeKubernetes {
           await this.clock.sleep(this.#bootMs);
           api.joining = false;
           if (!alive()) return;
+          // etcd takes one learner at a time, and kubeadm gives up.
+          if ([...api.etcd.values()].some(({ learner }) => learner)) return;
         }
         api.start(machine, control, version);
         return;
@@ -105,9 +107,9 @@ export class FakeKubernetes {
       [...api.etcd].map(([id, member]) => ({
         id,
         name: member.hostname,
-        peerUrls: [`https://${member.ip}:2380`],
-        clientUrls: [`https://${member.ip}:2379`],
-        learner: false,
+        peerUrls: [member.learner ? member.ip : `https://${member.ip}:2380`],
+        clientUrls: member.learner ? [] : [`https://${member.ip}:2379`],
+        learner: member.learner === true,
         healthy: api.members.has(id),
         leader: false,
         problem: undefined,
@@ -125,11 +127,18 @@ export class FakeKubernetes {
         const verdict = judgeRemoval(list(), id);
         if (verdict.kind === 'refused') throw new PcgError('ETCD_QUORUM_AT_RISK', verdict.reason);
         api.etcd.delete(id);
-        const alive = list().filter((member) => member.healthy).length;
-        if (alive * 2 <= api.etcd.size) site.violations.push('quorum broken');
+        const voters = list().filter(({ learner }) => !learner);
+        const alive = voters.filter((member) => member.healthy).length;
+        if (alive * 2 <= voters.length) site.violations.push('quorum broken');
         return 'removed';
       },
-      addLearner: unused,
+      async addLearner(peerUrl) {
+        if (list().some(({ learner }) => learner))
+          throw new PcgError('KUBE_UNREACHABLE', 'etcdserver: too many learner members in cluster');
+        const id = '9009';
+        api.etcd.set(id, { ip: peerUrl, hostname: '', learner: true });
+        return id;
+      },
       promote: unused,
       transferLeadership: unused,
       snapshot: unused as never,
@@ -147,8 +156,8 @@ export class FakeApi {
   readonly host: string;
   readonly objects = new Map<string, KubeObject>();
   readonly members = new Map<string, { ip: string; hostname: string; control: boolean }>();
-  /** System id -> member: stays when its machine stops without being removed first. */
-  readonly etcd = new Map<string, { ip: string; hostname: string }>();
+  /** System id -> member: stays when its machine stops without being removed first. Of a learner `ip` is the peer URL. */
+  readonly etcd = new Map<string, { ip: string; hostname: string; learner?: boolean }>();
   configured = false;
   storedVersion = 'v1.36.1';
   joining = false;
@@ -174,7 +183,10 @@ export class FakeApi {
   start(machine: BootedMachine, control: boolean, version: string): void {
     const { ip } = machine;
     this.members.set(machine.systemId, { ip, hostname: machine.hostname, control });
-    if (control) this.etcd.set(machine.systemId, { ip, hostname: machine.hostname });
+    if (control) {
+      this.etcd.set(machine.systemId, { ip, hostname: machine.hostname });
+      this.#mirror(machine.hostname);
+    }
     this.objects.set(`/api/v1/nodes/${machine.hostname}`, {
       apiVersion: 'v1',
       kind: 'Node',
@@ -186,6 +198,29 @@ export class FakeApi {
       spec: { providerID: `maas:///${machine.zone}/${machine.systemId}` },
       status: { nodeInfo: { kubeletVersion: version, bootID: machine.systemId } },
     });
+  }
+
+  /** The static pods of a control-plane node, as its kubelet mirrors them. */
+  #mirror(hostname: string): void {
+    for (const component of ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler']) {
+      const name = `${component}-${hostname}`;
+      this.objects.set(`/api/v1/namespaces/kube-system/pods/${name}`, {
+        apiVersion: 'v1',
+        kind: 'Pod',
+        metadata: {
+          name,
+          namespace: 'kube-system',
+          resourceVersion: '1',
+          labels: { component, tier: 'control-plane' },
+        },
+        spec: { nodeName: hostname },
+        status: {
+          phase: 'Running',
+          conditions: [{ type: 'Ready', status: 'True' }],
+          containerStatuses: [{ name: component, restartCount: 0, state: { running: {} } }],
+        },
+      });
+    }
   }
 
   stop(systemId: string): void {

@@ -1,7 +1,7 @@
 /**
  * A small data centre behind the MAAS and Kubernetes ports, for tests of the cluster engine alone: machines
  * with owners and stamps, a ledger of who held what when, and API servers that appear when machines boot with
- * user-data that says so. Times are real milliseconds and short. The full doubles live in src/simulator.
+ * user-data that says so. Times are milliseconds of its clock and short. The full doubles live in src/simulator.
  */
 import { PcgError } from '../../src/base/errors.ts';
 import type { KubeClient, KubeTarget } from '../../src/kube/client.ts';
@@ -15,7 +15,7 @@ import type {
   Machine,
 } from '../../src/maas/client.ts';
 import { type FakeApi, FakeKubernetes } from './fake-kubernetes.ts';
-import { SteadyClock } from './steady-clock.ts';
+import { LeapingClock } from './leaping-clock.ts';
 
 export interface FakeTimes {
   readonly callMs: number;
@@ -99,7 +99,7 @@ const STATUS_NAMES: Partial<Record<MaasMachineStatus, string>> = {
 
 export class FakeSite {
   /** Of the site and of every engine on it. */
-  readonly clock = new SteadyClock();
+  readonly clock = new LeapingClock(0); // TLS judges no certificate here
   readonly boxes = new Map<string, Box>();
   readonly reserved = new Map<string, string>();
   readonly dns = new Map<number, { id: number; fqdn: string; addresses: readonly string[] }>();

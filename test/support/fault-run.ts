@@ -2,6 +2,7 @@
  * One run of five clusters that live and die at the same time on a site where everything goes wrong by chance, and
  * the verdict of the simulator's ledger, which no client can talk to. A seed repeats its faults.
  */
+import { ANNOTATION } from '../../src/cluster/ownership.ts';
 import { DEFAULT_TIMINGS } from '../../src/cluster/timings.ts';
 import type { ClusterDocument, ClusterStatus } from '../../src/contract/cluster.ts';
 import { faultCatalogue } from '../../src/simulator/maas/faults.ts';
@@ -42,6 +43,10 @@ const FAULTS: readonly (readonly [name: string, most: number])[] = [
   ['wrong-machine', 0.1],
   ['double-allocation', 0.05],
   ['slow-bmc=20', 0.1],
+  [`slow=${20 * SECOND}`, 0.05],
+  ['hang', 0.01],
+  ['late-events=60', 0.5],
+  ['stale-address', 0.5],
 ];
 /** On the way of one kind of request alone. */
 const AIMED: readonly (readonly [name: string, most: number, op: string])[] = [
@@ -60,8 +65,13 @@ const RARE: readonly string[] = [
   'erase-stuck',
   'machine-dies=30',
   'init-fails',
-  'compose-vm',
+  'deploy-timeout',
+  'image-missing',
+  'ip-exhausted',
+  'compose-vm=1',
 ];
+/** As long as the run lasts. */
+const LASTING: readonly string[] = ['clock-skew=900', 'clock-skew=-900'];
 
 const DELETE = { kind: 'delete', requestedAt: '2026-01-01T00:00:00Z' } as const;
 
@@ -73,6 +83,7 @@ function faultsOf(random: Random): string[] {
       ([name, most, op]) => `${name}:${strength(most)}@op=${op}`,
     ),
     ...RARE.filter(() => random.next() < 0.3).map((name) => `${name}:${1 + random.int(2)}`),
+    ...(random.next() < 0.2 ? [random.pick(LASTING)] : []),
   ];
 }
 
@@ -171,7 +182,7 @@ export async function faultRun(seed: number): Promise<FaultRun> {
     seed,
     faults,
     scenario: defaultScenario({ machines: MACHINES, seed }),
-    version: random.pick(['3.5', '3.5', '3.3', '3.6', '3.7']),
+    version: random.pick(['3.5', '3.5', '3.3', '3.4', '3.6', '3.7']),
     timings: {
       claimSettleMs: DEFAULT_TIMINGS.claimSettleMs,
       eraseDeadlineMs: ERASE_DEADLINE_MS,
@@ -225,9 +236,12 @@ function judge(
   const struck = given.reduce((sum, rule) => sum + rule.struck, 0);
   const doubles = ledger.doublyAllocated();
   const installed = new Map<string, Set<string>>();
-  for (const { action, agentName, systemId } of ledger.entries())
-    if (action === 'deploy' && systemId !== undefined)
-      installed.set(agentName, (installed.get(agentName) ?? new Set()).add(systemId));
+  // By what the gateway noted: a double allocation puts its own agent name on somebody else's machine.
+  for (const { action, annotations, agentName, systemId } of ledger.entries())
+    if (action === 'deploy' && systemId !== undefined) {
+      const stamp = annotations?.[ANNOTATION.operation] ?? agentName;
+      installed.set(stamp, (installed.get(stamp) ?? new Set()).add(systemId));
+    }
   return {
     unsettled,
     uncoded: ends.filter((end) => end.startsWith('Failed INTERNAL')),

@@ -4,6 +4,7 @@
  * before their machine, no kubelet is newer than an API server, and nothing leaks.
  */
 import type { Moment } from '../../src/simulator/kubernetes/chronicle.ts';
+import { R } from '../../src/simulator/kubernetes/api/resources.ts';
 import type { Departure } from '../../src/simulator/kubernetes/departures.ts';
 import type { SimulatedSite } from './simulated-site.ts';
 
@@ -89,6 +90,24 @@ function* skew({ versions }: Moment): Generator<string> {
 /** The same over a site in this process. */
 export const siteBreaches = (site: SimulatedSite, allowed: Allowed): string[] =>
   breaches({ moments: site.kubernetes.moments(), departures: site.kubernetes.departures() }, allowed);
+
+/**
+ * What a settled cluster still shows of machines that went: Nodes and members of etcd without a kubelet, and tokens of
+ * joins that are over.
+ */
+export function leftovers(site: SimulatedSite): string[] {
+  return site.kubernetes
+    .inside()
+    .flatMap(({ core, etcd, kubelets }) => [
+      ...core.store
+        .list(R.nodes)
+        .flatMap(({ metadata: { name } }) => (kubelets.has(name) ? [] : `Node ${name}`)),
+      ...etcd.members().flatMap(({ name }) => (kubelets.has(name) ? [] : `member ${name}`)),
+      ...core.store
+        .list(R.secrets, 'kube-system')
+        .flatMap(({ metadata, type }) => (type === 'bootstrap.kubernetes.io/token' ? metadata.name : [])),
+    ]);
+}
 
 /** What nobody holds any more must be free, and nothing had two holders. To be asked after the last cluster is deleted. */
 export function leaks(site: SimulatedSite): unknown {

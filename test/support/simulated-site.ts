@@ -8,6 +8,7 @@ import { type ClusterEngine, createClusterEngine } from '../../src/cluster/engin
 import { DEFAULT_TIMINGS, scaleTimings, type Timings } from '../../src/cluster/timings.ts';
 import type { ClusterDocument, ClusterStatus } from '../../src/contract/cluster.ts';
 import { createKubeClient } from '../../src/kube/http.ts';
+import type { KeyAlgorithm } from '../../src/kube/pki.ts';
 import { createMaasObserver } from '../../src/maas/observer.ts';
 import { createMaasClient } from '../../src/maas/rest-client.ts';
 import { createKubernetesRuntime, type KubernetesRuntime } from '../../src/simulator/kubernetes/runtime.ts';
@@ -32,6 +33,8 @@ interface SimulatedSiteOptions extends Omit<SimulatorOptions, 'runtime' | 'clock
   readonly snapshots?: SnapshotDoor;
   /** Least distance between two looks at MAAS; more of them cost more than they save. */
   readonly observeMs?: number;
+  /** Of the clusters' keys; default: one whose keys are made in no time. */
+  readonly keyAlgorithm?: KeyAlgorithm;
   /** Kubernetes in memory instead of the simulated one. */
   readonly light?: boolean;
 }
@@ -50,7 +53,7 @@ export class SimulatedSite implements AsyncDisposable {
   #stop = new AbortController();
   #running: Promise<unknown> = Promise.resolve();
   #generation = 0;
-  #kill: (() => 'before' | 'after' | undefined) | undefined;
+  #kill: ((value: unknown) => 'before' | 'after' | undefined) | undefined;
   /** How often `killOnWrites` has struck. */
   kills = 0;
 
@@ -114,7 +117,7 @@ export class SimulatedSite implements AsyncDisposable {
     });
     const alive = () => signal.throwIfAborted();
     const { records } = this;
-    const choose = () => this.#kill?.();
+    const choose = (value: unknown) => this.#kill?.(value);
     const die = () => this.#die();
     const light = this.#light;
     this.engine = createClusterEngine({
@@ -124,7 +127,7 @@ export class SimulatedSite implements AsyncDisposable {
         watch: (collection, listener) => records.watch(collection, listener),
         async put(collection, key, value, options) {
           alive();
-          const kill = choose();
+          const kill = choose(value);
           if (kill === 'before') die();
           alive();
           const revision = await records.put(collection, key, value, options);
@@ -147,6 +150,7 @@ export class SimulatedSite implements AsyncDisposable {
         etcd: (endpoints: readonly string[]) => light.etcd(endpoints),
         certificateExpiry: async () => clock.now() + YEAR_MS,
       }),
+      keyAlgorithm: this.#options.keyAlgorithm ?? 'ecdsa-p256',
       site: { machineProxyUrl: this.simulator.machineProxyUrl },
       ...(this.#options.snapshots === undefined ? {} : { snapshots: this.#options.snapshots }),
       timings: this.timings,
@@ -157,7 +161,7 @@ export class SimulatedSite implements AsyncDisposable {
   }
 
   /** As kill -9 just before or just after a write of the record reached the disk: between any two steps. */
-  killOnWrites(choose: (() => 'before' | 'after' | undefined) | undefined): void {
+  killOnWrites(choose: ((value: unknown) => 'before' | 'after' | undefined) | undefined): void {
     this.#kill = choose;
   }
 

@@ -1,7 +1,7 @@
 /**
- * Backups and restores by Velero, followed until they end. Scheduled backups are made by Velero itself, with or
- * without the gateway; here they are found and reported. Requested ones are named by their run, so a pass can be
- * repeated after any crash and starts nothing twice.
+ * Backups and restores by Velero, followed until they end; deletions are in backup-removal.ts. Scheduled backups are made
+ * by Velero itself, with or without the gateway; here they are found and reported. Requested ones are named by their
+ * run, so a pass can be repeated after any crash and starts nothing twice.
  */
 import { PcgError } from '../../base/errors.ts';
 import type { KubeClient, KubeObject } from '../../kube/client.ts';
@@ -10,7 +10,7 @@ import type { StepContext } from '../context.ts';
 import type { PolicyStep } from './run.ts';
 import { backupNow, restoreNow, SCHEDULE_LABEL, VELERO_NAME, VELERO_NAMESPACE } from './velero-objects.ts';
 
-const ROOT = `/apis/velero.io/v1/namespaces/${VELERO_NAMESPACE}`;
+export const ROOT = `/apis/velero.io/v1/namespaces/${VELERO_NAMESPACE}`;
 /** Backups named in the status: what can be restored. */
 const LISTED = 20;
 /** Velero copies the bucket's list into the cluster once a minute; a backup may be asked for before that. */
@@ -57,21 +57,30 @@ export async function restore(
   const asked = context.record().policies['restore']?.restore;
   if (asked === undefined) throw new PcgError('INVALID_INPUT', 'no backup was named', { field: 'backup' });
   const known = await client.get(`${ROOT}/backups/${encodeURIComponent(asked.backup)}`, signal);
-  if (known === undefined) {
-    const { clock, timings } = context;
-    if (clock.now() - startedAt < SYNC_SECONDS * timings.hardwareSecondMs)
-      return { kind: 'later', waitingFor: `backup ${asked.backup} to appear` };
-    throw new PcgError('NOT_FOUND', `there is no backup ${asked.backup}`, {
-      field: 'backup',
-      details: { backups: await available(client, signal) },
-    });
-  }
+  if (known === undefined) return await awaitBackup(context, asked.backup, startedAt, signal);
   const wanted = restoreNow(asked.backup, asked.namespaces, run);
   const step = await follow(client, 'restore', await ensure(client, wanted, 'restores', signal), signal);
   return step.kind === 'done' ? { kind: 'done', summary: { ...step.summary, from: asked.backup } } : step;
 }
 
-async function ensure(
+/** One that another cluster has put into the bucket appears when Velero has read the bucket's list. Throws NOT_FOUND. */
+export async function awaitBackup(
+  context: StepContext,
+  name: string,
+  startedAt: number,
+  signal: AbortSignal,
+): Promise<PolicyStep> {
+  const { clock, timings } = context;
+  if (clock.now() - startedAt < SYNC_SECONDS * timings.hardwareSecondMs)
+    return { kind: 'later', waitingFor: `backup ${name} to appear` };
+  throw new PcgError('NOT_FOUND', `there is no backup ${name}`, {
+    field: 'backup',
+    details: { backups: await available(context.kube(), signal) },
+  });
+}
+
+/** The object as it is, created when it was not there: named by its run, so that nothing is asked for twice. */
+export async function ensure(
   client: KubeClient,
   wanted: KubeObject,
   plural: string,
@@ -110,17 +119,28 @@ async function follow(
   }
 }
 
-/** Newest first: name, phase and when it ended. */
-async function available(client: KubeClient, signal: AbortSignal): Promise<object[]> {
+/** Newest first: name, phase, when it ended, and why Velero could not delete it when its time was over. */
+export async function available(client: KubeClient, signal: AbortSignal): Promise<object[]> {
   const backups = await listBackups(client, signal);
+  const { items: deletions } = await client.list(`${ROOT}/deletebackuprequests`, signal);
   return backups.slice(0, LISTED).map(({ metadata, ...rest }) => {
     const status = asRecord(rest['status']);
+    const failed = deletions
+      .filter((deletion) => asRecord(deletion['spec'])['backupName'] === metadata.name)
+      .flatMap(deletionErrors);
     return {
       name: metadata.name,
       phase: asText(status['phase'], 'New'),
       completedAt: asText(status['completionTimestamp']),
+      ...(failed.length === 0 ? {} : { deletion: failed.join('; ') }),
     };
   });
+}
+
+/** Why a DeleteBackupRequest has failed; Velero has one last phase for both ends. */
+export function deletionErrors(deletion: KubeObject): string[] {
+  const { phase, errors } = asRecord(deletion['status']);
+  return phase === 'Processed' && Array.isArray(errors) ? errors.map(String) : [];
 }
 
 async function listBackups(

@@ -6,6 +6,7 @@
 import type { KubeClient } from '../../kube/client.ts';
 import { drainPass, type HoldRules } from '../../kube/drain.ts';
 import { asRecord, asText } from '../../kube/errors.ts';
+import { cordonNode } from '../../kube/nodes.ts';
 import type { ErrorCode } from '../../contract/errors.ts';
 import type { ClusterRecord } from '../model.ts';
 import type { KubeNode } from '../observed.ts';
@@ -142,7 +143,7 @@ async function drain(
 ): Promise<RebootStep> {
   const { name } = node;
   const { nowMs, hold } = options;
-  await cordon(client, name, true, signal);
+  await cordonNode(client, name, true, signal);
   const pass = await drainPass(client, name, { unreachable: false, force: false, nowMs, hold }, signal);
   const late = nowMs - current.since > options.drainDeadlineMs;
   if (pass.kind === 'draining') {
@@ -198,12 +199,7 @@ async function reboot(
 }
 
 async function backToWork(client: KubeClient, current: RebootingNode, signal: AbortSignal): Promise<void> {
-  if (!current.wasCordoned) await cordon(client, current.node, false, signal);
-}
-
-async function cordon(client: KubeClient, node: string, on: boolean, signal: AbortSignal): Promise<void> {
-  const path = `/api/v1/nodes/${encodeURIComponent(node)}`;
-  await client.patch(path, { spec: { unschedulable: on } }, 'merge', signal);
+  if (!current.wasCordoned) await cordonNode(client, current.node, false, signal);
 }
 
 const without = (names: readonly string[], name: string) => names.filter((other) => other !== name);

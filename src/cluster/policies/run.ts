@@ -7,6 +7,7 @@ import { DONE, type StepContext, type StepOutcome } from '../context.ts';
 import type { ClusterRecord, PolicyRecord } from '../model.ts';
 import type { KubeNode } from '../observed.ts';
 import { runPolicyPass } from '../policy-runs.ts';
+import { deleteBackup } from './backup-removal.ts';
 import { backUp, restore } from './backups.ts';
 import { type RebootOptions, readRebootProgress, rebootingNode, rebootNodes } from './reboot.ts';
 import { isPolicyName, nextRun, type PolicyName } from './schedule.ts';
@@ -75,6 +76,11 @@ export async function runPolicy(
   return DONE;
 }
 
+/** `2026-01-31T23-59-59-000Z` */
+function timeLabel(at: number): string {
+  return new Date(at).toISOString().replace(/[:.]/g, '-');
+}
+
 async function perform(
   name: PolicyName,
   context: StepContext,
@@ -82,7 +88,7 @@ async function perform(
   signal: AbortSignal,
 ): Promise<PolicyStep> {
   if (name === 'etcd-snapshot')
-    return { kind: 'done', summary: await snapshotEtcd(context, startedAt, signal) };
+    return { kind: 'done', summary: await snapshotEtcd(context, timeLabel(startedAt), signal) };
   const { kube } = context.observed;
   if (kube.kind !== 'reachable') {
     const away = rebootingNode(context.record());
@@ -98,6 +104,7 @@ async function perform(
   const run = startedAt.toString(36);
   if (name === 'backup') return await backUp(context, run, signal);
   if (name === 'restore') return await restore(context, startedAt, run, signal);
+  if (name === 'delete-backup') return await deleteBackup(context, startedAt, run, signal);
   const before = context.record().policies[name]?.summary ?? {};
   if (name === 'patching' && before['reboots'] !== undefined)
     return await reboot(context, nodes, before, run, signal);
@@ -197,16 +204,21 @@ async function finish(context: StepContext, name: PolicyName, result: Partial<Po
     context,
     name,
     ({
-      requestedAt: _asked,
+      requestedAt,
       startedAt: _started,
       restore: _what,
+      doomed,
       windowEndsAt: _window,
       error: _error,
       ...own
-    }) => ({
-      ...own,
-      ...result,
-      lastRunAt: context.clock.now(),
-    }),
+    }) => {
+      const left = doomed?.slice(1) ?? [];
+      return {
+        ...own,
+        ...result,
+        ...(left.length > 0 && requestedAt !== undefined ? { doomed: left, requestedAt } : {}),
+        lastRunAt: context.clock.now(),
+      };
+    },
   );
 }

@@ -18,6 +18,7 @@ export const POLICY_NAMES = [
   'backup',
   'etcd-snapshot',
   'restore',
+  'delete-backup',
 ] as const;
 export type PolicyName = (typeof POLICY_NAMES)[number];
 
@@ -45,6 +46,7 @@ export function scheduleOf(policies: Policies, name: PolicyName): string {
     case 'etcd-snapshot':
       return policies.backups.etcdSnapshots ? policies.backups.schedule : 'never';
     case 'restore':
+    case 'delete-backup':
       return 'never';
   }
 }

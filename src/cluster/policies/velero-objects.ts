@@ -1,4 +1,5 @@
-/** What Velero is told: where backups go, when they are made, and one backup or restore on demand. Pure data. */
+/** What Velero is told: where backups go, when they are made, one backup, restore or deletion on demand. Pure data. */
+import { createHash } from 'node:crypto';
 import type { BackupCredentials, BackupTarget, Policies } from '../../contract/policies.ts';
 import type { KubeObject } from '../../kube/client.ts';
 
@@ -7,6 +8,10 @@ export const VELERO_NAMESPACE = 'velero';
 export const VELERO_NAME = 'pcg';
 /** Velero puts this on every backup that a Schedule has made. */
 export const SCHEDULE_LABEL = 'velero.io/schedule-name';
+/** Velero finds the deletions of a backup by these, and takes for granted that they have labels at all. */
+const BACKUP_NAME_LABEL = 'velero.io/backup-name';
+const BACKUP_UID_LABEL = 'velero.io/backup-uid';
+const LABEL_MAX = 63;
 const CREDENTIALS_SECRET = 'pcg-backup-target';
 
 type Backups = Policies['backups'];
@@ -64,6 +69,19 @@ export function restoreNow(backup: string, namespaces: readonly string[], run: s
     existingResourcePolicy: 'none',
     itemOperationTimeout: '4h',
   });
+}
+
+/** What is in the bucket goes too, which deleting the Backup object would not do: Velero would list it again. */
+export function deletionOf(backup: { readonly name: string; readonly uid: string }, run: string): KubeObject {
+  const request = velero('DeleteBackupRequest', `pcg-${run}`, { backupName: backup.name });
+  const labels = { [BACKUP_NAME_LABEL]: labelOf(backup.name), [BACKUP_UID_LABEL]: backup.uid };
+  return { ...request, metadata: { ...request.metadata, labels } };
+}
+
+/** A name that is too long for a label ends with the first digits of its hash, as Velero shortens it. */
+function labelOf(name: string): string {
+  if (name.length <= LABEL_MAX) return name;
+  return `${name.slice(0, LABEL_MAX - 6)}${createHash('sha256').update(name).digest('hex').slice(0, 6)}`;
 }
 
 function velero(kind: string, name: string, spec: Record<string, unknown>): KubeObject {

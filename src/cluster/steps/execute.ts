@@ -17,6 +17,7 @@ import { cordonNode, deleteNodeObject, forgetNode } from './leave.ts';
 import { addNodes, checkPlacement, electInit, prepare, removeNodes } from './prepare.ts';
 import { checkOrigin, releaseStrays } from './strays.ts';
 import { release } from './release.ts';
+import { removeStrayMember } from './remove-stray-member.ts';
 import { settleClaim, settleDoubt } from './settle-doubt.ts';
 import { acknowledgeAction, settle } from './settle.ts';
 import { powerCycle } from './power-cycle.ts';
@@ -42,6 +43,7 @@ const EXECUTORS: { readonly [K in StepKind]: Executor<Extract<Step, { kind: K }>
   'adjust-node': adjustNode,
   'prepare-upgrade': prepareUpgrade,
   'upgrade-addons': upgradeAddons,
+  'remove-stray-member': removeStrayMember,
   'check-certificates': (_step, context, signal) => checkCertificates(context, signal),
   'report-endpoint': (_step, context) => reportEndpoint(context),
   'report-loss': reportLoss,

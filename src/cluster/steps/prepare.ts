@@ -20,7 +20,10 @@ export async function prepare(context: StepContext): Promise<StepOutcome> {
   // A missing PKI of an initialised control plane is an error and never a reason to make a new one.
   if (record.initializedAt !== undefined)
     throw new PcgError('INTERNAL', 'the keys of a running cluster are missing');
-  const pki = await createClusterPki({ nowMs: context.clock.now() });
+  const pki = await createClusterPki({
+    nowMs: context.clock.now(),
+    keyAlgorithm: context.keyAlgorithm,
+  });
   await context.commit((current) =>
     current.pki
       ? current

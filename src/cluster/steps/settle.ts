@@ -2,7 +2,14 @@
 import { assertNever } from '../../base/assert.ts';
 import type { ClusterDocument } from '../../contract/cluster.ts';
 import { DONE, type StepContext, type StepOutcome } from '../context.ts';
-import { ACTIONS_KEPT, type ClusterRecord, heldSystemId, type NodeRecord, leavingNode } from '../model.ts';
+import {
+  ACTIONS_KEPT,
+  type ClusterRecord,
+  heldSystemId,
+  leavingNode,
+  type NodeRecord,
+  type PolicyRecord,
+} from '../model.ts';
 
 export async function settle(context: StepContext): Promise<StepOutcome> {
   const now = context.clock.now();
@@ -88,11 +95,30 @@ export function act(record: ClusterRecord, action: Action, now: number): Cluster
           },
         },
       };
+    case 'delete-backup':
+      return {
+        ...record,
+        policies: {
+          ...record.policies,
+          'delete-backup': doomedBackup(record.policies['delete-backup'], action.backup, now),
+        },
+      };
     case 'rotate-certificates':
       return { ...record, rotateRequestedAt: now };
     default:
       return assertNever(action, 'action');
   }
+}
+
+/** Behind those that were asked for before; a run that is under way goes on. */
+function doomedBackup(own: PolicyRecord | undefined, backup: string, now: number): PolicyRecord {
+  const doomed = own?.doomed ?? [];
+  return {
+    ...(own ?? { summary: {} }),
+    state: own?.state === 'running' ? 'running' : 'waiting',
+    requestedAt: own?.requestedAt ?? now,
+    doomed: doomed.includes(backup) ? doomed : [...doomed, backup],
+  };
 }
 
 /** A failed machine makes room: released, then replaced by another one. */

@@ -1,6 +1,6 @@
 /**
- * What a replacement-style upgrade needs before the first new control-plane node: RBAC objects that only
- * `kubeadm upgrade` would make, and the stored ClusterConfiguration that joining nodes read.
+ * What a replacement-style upgrade needs before the first new control-plane node: a snapshot of etcd, RBAC objects that
+ * only `kubeadm upgrade` would make, and the stored ClusterConfiguration that joining nodes read.
  */
 import { type Document, isMap, parseDocument } from 'yaml';
 import { PcgError } from '../../base/errors.ts';
@@ -12,6 +12,7 @@ import { DONE, type StepContext, type StepOutcome } from '../context.ts';
 import { apiServerExtraArgs, LOCAL_MODE, needsLocalMode } from '../kubeadm.ts';
 import { mergeNodeSettings } from '../site-settings.ts';
 import { sharedSettings } from '../template.ts';
+import { saveBefore } from './upgrade-snapshot.ts';
 
 const KUBEADM_CONFIG = '/api/v1/namespaces/kube-system/configmaps/kubeadm-config';
 
@@ -24,6 +25,9 @@ export async function prepareUpgrade(
   const current = context.record().controlPlaneVersion;
   if (current !== undefined) assertUpgrade(current, step.version);
   const client = context.kube();
+  if (current !== undefined) await saveBefore(current, step.version, context, signal);
+  // A snapshot takes minutes, in which the upgrade may have been given up: there is no way back from what follows.
+  if (context.outdated.aborted) return { kind: 'later', waitingFor: 'what is wanted now', afterMs: 0 };
   // Created when absent only: an administrator may have narrowed what exists.
   for (const object of upgradeRbac(step.version)) await client.create(object, signal);
   const config = await client.get(KUBEADM_CONFIG, signal);
@@ -32,8 +36,9 @@ export async function prepareUpgrade(
     throw new PcgError('KUBE_REJECTED', 'the cluster has no kubeadm-config', { retryable: true });
   const { imageRepository } = mergeNodeSettings(site, document.spec.nodes);
   const changed = withSettings(text, document.profile, imageRepository);
+  await context.commit((record) => ({ ...record, preparing: true }));
   await client.patch(KUBEADM_CONFIG, { data: { ClusterConfiguration: changed } }, 'merge', signal);
-  await context.commit((record) => ({
+  await context.commit(({ preparing: _done, ...record }) => ({
     ...record,
     controlPlaneVersion: step.version,
     controlPlaneSettings: sharedSettings(document),
