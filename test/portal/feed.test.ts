@@ -4,6 +4,7 @@ import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { connectGateway } from '../support/fake-gateway.ts';
 import { eventually } from '../support/eventually.ts';
 import { clusterSpec, clusterStatus, testPortal, type TestPortal } from '../support/portal.ts';
@@ -137,7 +138,18 @@ describe('the feed', () => {
   });
 
   it('lets a browser that reads nothing neither hold the tunnel nor other browsers (failure 19)', async () => {
-    await using portal = await testPortal({ limits: { feedStallMs: 600 } });
+    // Who is stalled is seen by the test, and not by how long the machine takes.
+    const STALL_MS = 12_345;
+    const stalls = new Set<() => void>();
+    const clock: Clock = {
+      ...systemClock,
+      timer(ms, run) {
+        if (ms !== STALL_MS) return systemClock.timer(ms, run);
+        stalls.add(run);
+        return { [Symbol.dispose]: () => void stalls.delete(run) };
+      },
+    };
+    await using portal = await testPortal({ clock, limits: { feedStallMs: STALL_MS } });
     const { identity, paired } = await portal.pair('dc1');
     await using gateway = await connectGateway(identity, paired);
     await using stuck = await read(portal, '?after=0');
@@ -152,6 +164,8 @@ describe('the feed', () => {
     for (const _ of upTo(count)) gateway.emit({ data: { blob: 'x'.repeat(20_000) } });
     await eventually(() => quick.events().length === count);
     expect(quick.events()).toEqual(upTo(count));
+    await eventually(() => stalls.size === 1);
+    for (const run of stalls) run();
     await eventually(async () => {
       const { body } = await portal.call('GET', '/metrics');
       return /pcg_portal_feed_stalled_total 1/.test(body);

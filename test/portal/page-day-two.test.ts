@@ -95,10 +95,7 @@ describeWith(['chromium'], 'the page on day 2', () => {
     await again.getByRole('button', { name: 'Start again from the newest' }).click();
     await again.getByRole('group', { name: 'Worker pool' }).getByLabel('Size').fill('-1');
     await again.getByRole('button', { name: /^Save/ }).click();
-    await again.locator('[aria-invalid="true"]').waitFor();
-    expect(
-      await again.locator('[aria-invalid="true"]').evaluate((field) => field === document.activeElement),
-    ).toBe(true);
+    await again.locator('[aria-invalid="true"]:focus').waitFor(); // a frame after it is marked
     await again.getByRole('group', { name: 'Worker pool' }).getByLabel('Size').fill('2');
     await again.getByRole('button', { name: 'Save and release 3 machines' }).click();
     await again.waitFor({ state: 'detached' });
@@ -239,6 +236,49 @@ describeWith(['chromium'], 'the page on day 2', () => {
     await runs(s, backup({ state: 'failed', summary: {}, error: { ...problem, details: { backups } } }));
     await page.getByText(problem.message).waitFor();
     await page.getByRole('button', { name: 'Restore pcg-2' }).waitFor();
+  });
+
+  it('deletes a backup that has ended, after a second question, and says why one could not be deleted', async () => {
+    await using s = await siteWithCluster();
+    const stuck = 'error deleting backup from object storage: AccessDenied';
+    const backups = [
+      { name: 'pcg-4', phase: 'InProgress', completedAt: '' },
+      { name: 'pcg-3', phase: 'Completed', completedAt: '2026-01-03T01:00:00Z' },
+      { name: 'pcg-2', phase: 'Failed', completedAt: '' },
+      { name: 'pcg-1', phase: 'Deleting', completedAt: '', deletion: stuck },
+      { phase: 'Completed' },
+    ];
+    const at = new Date().toISOString();
+    await runs(s, {
+      policies: [
+        { policy: 'backup', state: 'succeeded', lastRunAt: at, summary: { backups } },
+        { policy: 'delete-backup', state: 'failed', lastRunAt: at, summary: {}, error: problem },
+      ],
+    });
+    await using tab = await browser.open();
+    const { page } = tab;
+    await signIn(tab, s.portal, `/clusters/${s.id}`);
+    const deletion = page.locator('[data-policy="delete-backup"]');
+    await deletion.getByText(problem.message).waitFor();
+    expect(await deletion.getByRole('button').count()).toBe(0);
+    const row = (name: string) => page.locator(`[data-backup="${name}"]`);
+    await row('pcg-1').getByText(stuck).waitFor();
+    const buttons = async (name: string) => await row(name).getByRole('button').allTextContents();
+    expect(await buttons('pcg-4')).toEqual([]);
+    expect((await buttons('pcg-3')).map((text) => text.trim())).toEqual(['Restore', 'Delete']);
+    expect((await buttons('pcg-2')).map((text) => text.trim())).toEqual(['Delete']);
+    expect((await buttons('pcg-1')).map((text) => text.trim())).toEqual(['Delete']);
+    expect(await page.locator('[data-backup]').count()).toBe(4);
+
+    const given = await open(page, 'Delete pcg-3');
+    await given.getByText('There is no way back').waitFor();
+    await given.getByRole('button', { name: 'Cancel' }).click();
+    await given.waitFor({ state: 'detached' });
+    const dialog = await open(page, 'Delete pcg-2');
+    await dialog.getByRole('button', { name: 'Delete for good', exact: true }).click();
+    await dialog.waitFor({ state: 'detached' });
+    expect((await wanted(s, 2)).actions).toMatchObject([{ kind: 'delete-backup', backup: 'pcg-2' }]);
+    expect((await wanted(s, 2)).actions).toHaveLength(1);
   });
 
   it('says of every node what it waits for, until when, and whether that is usual; and what went wrong, once (X13)', async () => {
@@ -404,7 +444,7 @@ describeWith(['chromium'], 'the page on day 2', () => {
     await page.waitForTimeout(3_500);
     expect(await page.getByLabel('Password').count()).toBe(0);
     broken = false;
-    await page.getByRole('heading', { name: 'prod', level: 1 }).waitFor({ timeout: 15_000 });
+    await page.getByRole('heading', { name: 'prod', level: 1 }).waitFor();
     broken = true;
     await page.getByRole('button', { name: 'Abort' }).click();
     await page.getByRole('button', { name: 'Abort and release' }).click();
@@ -439,25 +479,21 @@ describeWith(['chromium'], 'the page on day 2', () => {
     await signIn(tab, s.portal, `/clusters/${s.id}`);
     await page.locator('[data-node]').nth(99).waitFor();
     await expectUsable(page);
-    // The page redraws every second: how long does it keep the browser from anything else?
-    const longest = await page.evaluate(
+    // The page redraws every second: texts that changed, never the elements around them.
+    const redraws = await page.evaluate(
       () =>
-        new Promise<number>((resolve) => {
-          let worst = 0;
-          let last = performance.now();
-          const until = last + 4_000;
-          const beat = () => {
-            const now = performance.now();
-            worst = Math.max(worst, now - last - 10);
-            last = now;
-            if (now < until) setTimeout(beat, 10);
-            else resolve(worst);
-          };
-          setTimeout(beat, 10);
+        new Promise<{ texts: number; elements: number }[]>((resolve) => {
+          const seen: { texts: number; elements: number }[] = [];
+          new MutationObserver((records) => {
+            const texts = records.filter(({ type }) => type === 'characterData').length;
+            seen.push({ texts, elements: records.length - texts });
+            if (seen.length === 3) resolve(seen);
+          }).observe(document.body, { subtree: true, childList: true, characterData: true });
         }),
     );
-    console.info(`100 nodes: the page was busy for at most ${Math.round(longest)} ms`);
-    expect(longest).toBeLessThan(500);
+    expect(redraws.map(({ elements }) => elements)).toEqual([0, 0, 0]);
+    // at most how long each node runs, and how long its task does
+    expect(Math.max(...redraws.map(({ texts }) => texts))).toBeLessThanOrEqual(2 * nodes.length + 10);
     await page.getByRole('button', { name: 'Need attention 10' }).click();
     expect(await page.locator('[data-node]').count()).toBe(10);
     expect(new URL(page.url()).search).toBe('?nodes=attention');

@@ -118,9 +118,7 @@ describeWith(['chromium'], "the page's details", () => {
     await signIn(tab, s.portal, `/gateways/${gateway}`);
     await page.getByRole('button', { name: 'Add machine' }).click();
     const dialog = page.getByRole('dialog');
-    expect(
-      await dialog.getByLabel('MAAS system id').evaluate((field) => field === document.activeElement),
-    ).toBe(true);
+    await dialog.getByLabel('MAAS system id').and(page.locator(':focus')).waitFor();
     const add = dialog.getByRole('button', { name: 'Add to quarantine' });
     await add.click(); // the browser itself asks for what is required
     expect(s.gateway.asked.some(({ path }) => path === question)).toBe(false);

@@ -156,9 +156,10 @@ export function scene(
       machines,
       bootstrapFailures: new Map(),
       kube: initialized
-        ? { kind: 'reachable', endpoint: true, configured: true, nodes: kubeNodes }
+        ? { kind: 'reachable', endpoint: true, configured: true, nodes: kubeNodes, componentFaults: [] }
         : { kind: 'none' },
       etcd: undefined,
+      etcdAlarms: [],
       spares: undefined,
       ...options.observed,
     },

@@ -2,9 +2,9 @@
 import type { Cluster, ClusterStatus } from '../../../contract/cluster.ts';
 import { canWrite, openCluster } from '../state.ts';
 import { api } from '../api.ts';
+import { Backups, backupsOf } from './backups.tsx';
 import { ProblemBox, When } from './basics.tsx';
 import { Icon } from './icons.tsx';
-import { backupsOf, Restore } from './restore.tsx';
 import { scheduleText } from './schedule-field.tsx';
 import { TaskBadge } from './state.tsx';
 import { useTask } from './task.ts';
@@ -50,7 +50,7 @@ export function Policies({ cluster, onChange }: { cluster: Cluster; onChange: ()
                   <td>
                     <LastResult result={result} stale={cluster.stale} />
                     {policy === 'backup' && may ? (
-                      <Restore cluster={cluster} backups={backupsOf(result)} />
+                      <Backups cluster={cluster} backups={backupsOf(result)} />
                     ) : null}
                   </td>
                   <td>{result?.nextRunAt ? <When at={result.nextRunAt} /> : '–'}</td>
@@ -157,6 +157,9 @@ function kinds({ spec, status }: Cluster): { policy: string; label: string; sche
     },
     ...(status?.policies.some(({ policy }) => policy === 'restore')
       ? [{ policy: 'restore', label: 'Restore' }]
+      : []),
+    ...(status?.policies.some(({ policy }) => policy === 'delete-backup')
+      ? [{ policy: 'delete-backup', label: 'Deletion of a backup' }]
       : []),
   ];
 }
