@@ -196,4 +196,10 @@ async function gateway(settings: EndSettings): Promise<number> {
 
 process.on('uncaughtException', () => {});
 process.on('unhandledRejection', () => {});
-serve({ portal, gateway });
+/** Only where it is asked for: the means to it is a flag of the engine. */
+async function collect(): Promise<void> {
+  const { liveMemory } = await import('../../support/live-memory.ts');
+  await liveMemory();
+}
+
+serve({ portal, gateway, collect });

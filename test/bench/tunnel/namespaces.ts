@@ -8,6 +8,9 @@ const within = (namespace: string, ...command: string[]): void => ip('netns', 'e
 /** Bytes on the wire for 1448 bytes of payload: Ethernet 14, IPv4 20, TCP with timestamps 32. */
 export const PAYLOAD_SHARE = 1448 / 1514;
 
+/** By this process, which may have several at once. */
+let made = 0;
+
 export class TwoNamespaces implements Disposable {
   readonly portal: string;
   readonly gateway: string;
@@ -21,7 +24,8 @@ export class TwoNamespaces implements Disposable {
 
   /** Throws with the program's own words when the kernel or the user cannot. */
   static create(rateMbit?: number): TwoNamespaces {
-    const spaces = new TwoNamespaces(`pcg${process.pid}`);
+    made += 1;
+    const spaces = new TwoNamespaces(`pcg${process.pid}-${made}`);
     process.once('exit', spaces.#remove);
     try {
       ip('netns', 'add', spaces.portal);

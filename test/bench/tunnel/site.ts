@@ -81,6 +81,11 @@ export class Site implements AsyncDisposable {
     return this.#ssh?.gatewayPids ?? (this.#gateway ? [this.#gateway.pid] : []);
   }
 
+  /** What an end holds, and not when its engine last looked for what nobody holds; OpenSSH has no garbage. */
+  async collect(): Promise<void> {
+    await Promise.all([this.#portal, this.#gateway].map((end) => end?.ask({ op: 'collect' })));
+  }
+
   /** MB of one end, or of both. */
   rss(end: 'portal' | 'both' = 'both'): number {
     const pids = end === 'portal' ? this.portalPids : [...this.portalPids, ...this.gatewayPids];

@@ -6,7 +6,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { findProgram } from '../../support/needs.ts';
-import { pause } from './rpc.ts';
+import { OWN_SESSION, pause } from './rpc.ts';
 
 const RETRY_MS = 1000;
 const START_MS = 10_000;
@@ -23,7 +23,7 @@ const within = (namespace: string | undefined, command: string[]): string[] =>
   namespace === undefined ? command : ['ip', 'netns', 'exec', namespace, ...command];
 
 const run = ([program, ...args]: string[]): ChildProcess =>
-  spawn(program as string, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  spawn(program as string, args, { ...OWN_SESSION, stdio: ['ignore', 'ignore', 'pipe'] });
 
 /** Of a process and all below it. */
 function family(pid: number): number[] {
