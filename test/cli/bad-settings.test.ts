@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { Secret, silentLog } from '../../src/base/log.ts';
 import { startPortal } from '../../src/portal/server.ts';
+import { GIVE_UP_MS } from '../support/eventually.ts';
 import { bareEnvironment, ENTRY } from '../support/program.ts';
 
 const KEY = `${'a'.repeat(18)}:${'b'.repeat(18)}:${'c'.repeat(32)}`;
@@ -17,7 +18,7 @@ function pcg(args: readonly string[], environment: Record<string, string> = {}) 
   const { status, stdout, stderr } = spawnSync(process.execPath, [ENTRY, ...args], {
     env: { ...bareEnvironment(), PCG_LISTEN: '', ...environment },
     encoding: 'utf8',
-    timeout: 30_000,
+    timeout: 2 * GIVE_UP_MS,
     killSignal: 'SIGKILL',
   });
   return { status, stdout, stderr };

@@ -219,6 +219,29 @@ describe('pcg clusters', () => {
     });
   });
 
+  it('deletes a backup only with a yes, and takes nothing else for the name of one', async () => {
+    await using s = await site();
+    const { body } = await create(s.portal);
+    await report(s, body.id, { phase: 'Running', observedGeneration: 1 });
+    expect(await s.run('delete-backup', 'prod', 'pcg-1')).toMatchObject({
+      code: 2,
+      err: expect.stringMatching(/Delete pcg-1 of prod for good\?[^]*--yes/),
+    });
+    expect(await s.run('delete-backup', 'prod', '../pcg-1', '--yes')).toMatchObject({
+      code: 2,
+      err: expect.stringContaining('backup'),
+    });
+    expect(await s.run('delete-backup', 'prod', '--yes')).toMatchObject({ code: 2 });
+    expect(await s.run('delete-backup', 'nobody', 'pcg-1', '--yes')).not.toMatchObject({ code: 0 });
+    expect((await s.gateway.document('cluster', body.id, 1)).spec).toMatchObject({ actions: [] });
+    const ended = await s.run('delete-backup', 'prod', 'pcg-1', '--yes', '--json');
+    expect(ended.code).toBe(0);
+    expect(JSON.parse(ended.out)).toMatchObject({ result: 'ok', name: 'prod', generation: 2 });
+    expect((await s.gateway.document('cluster', body.id, 2)).spec).toMatchObject({
+      actions: [{ kind: 'delete-backup', backup: 'pcg-1' }],
+    });
+  });
+
   it('deletes only with the name, waits for the end, and reads through the portal', async () => {
     await using s = await site();
     const { body } = await create(s.portal);

@@ -7,13 +7,14 @@ import { describe, expect, it } from 'vitest';
 import { EXIT_CODES, exitCodeOf } from '../../src/cli/exit-codes.ts';
 import { PcgError } from '../../src/base/errors.ts';
 import { ERROR_CODES, type ErrorCode } from '../../src/contract/errors.ts';
+import { GIVE_UP_MS } from '../support/eventually.ts';
 import { bareEnvironment, ENTRY } from '../support/program.ts';
 
 function pcg(args: string[], environment: Record<string, string> = {}) {
   const { status, stdout, stderr } = spawnSync(process.execPath, [ENTRY, ...args], {
     env: { ...bareEnvironment(), PCG_LISTEN: '', ...environment },
     encoding: 'utf8',
-    timeout: 30_000,
+    timeout: 2 * GIVE_UP_MS,
   });
   return { status, stdout, stderr };
 }
@@ -75,6 +76,7 @@ describe('pcg', () => {
       'PCG_TLS_KEY',
       'PCG_TLS_CA',
       'PCG_KUBE_PORT',
+      'PCG_TRUST_PROXY',
       'PCG_ADMIN_PASSWORD_FILE',
       'PCG_PAIRING_CODE_FILE',
       'PCG_PORTAL_URL',
@@ -98,6 +100,32 @@ describe('pcg', () => {
       const result = pcg(['portal', ...store, ...args]);
       expect(result.status).toBe(78);
       expect(result.stderr).toMatch(new RegExp(`Error BAD_CONFIG: .*\\n\\s+field: ${field}`));
+    }
+  });
+
+  it.each([
+    ['every caller behind a load balancer by itself with --trust-proxy', ['--trust-proxy'], 401],
+    ['nobody by what he writes about himself without it', [], 429],
+  ])('limits %s', async (_what, flags, other) => {
+    using files = directory();
+    const store = ['--port', '0', '--kube-port', '0', '--store', join(files.path, 'portal.db')];
+    const portal = spawn(process.execPath, [ENTRY, 'portal', '--json', ...store, ...flags], {
+      env: bareEnvironment(),
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    try {
+      const { url } = JSON.parse(await firstLine(portal)) as { url: string };
+      const signIn = async (from: string) => {
+        const headers = { 'content-type': 'application/json', 'x-forwarded-for': `192.0.2.9, ${from}` };
+        const body = JSON.stringify({ email: 'admin@localhost', password: 'not this one' });
+        return (await fetch(`${url}/api/v1/session`, { method: 'POST', headers, body })).status;
+      };
+      const answers: number[] = [];
+      while (answers.at(-1) !== 429 && answers.length < 20) answers.push(await signIn('192.0.2.1'));
+      expect(answers.at(-1)).toBe(429);
+      expect(await signIn('192.0.2.2')).toBe(other);
+    } finally {
+      portal.kill('SIGTERM');
     }
   });
 

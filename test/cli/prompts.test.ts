@@ -64,7 +64,7 @@ describeWith(['script'], 'questions at the terminal', () => {
     expect(await s.generation()).toBe(1);
     expect((await scale('Yes\r')).code).toBe(0);
     expect(await s.generation()).toBe(2);
-  }, 120_000);
+  });
 
   it('aborts only at a yes, and deletes only when the name is typed', async () => {
     await using s = await site();
@@ -82,7 +82,7 @@ describeWith(['script'], 'questions at the terminal', () => {
     expect(await s.generation()).toBe(1);
     expect((await abort('y\r')).code).toBe(0);
     expect(await s.generation()).toBe(2);
-  }, 120_000);
+  });
 
   it('never asks with --no-input or in CI, even at a terminal', async () => {
     await using s = await site();
@@ -92,5 +92,5 @@ describeWith(['script'], 'questions at the terminal', () => {
     expect(await s.at('clusters delete prod --no-input', 'Add --confirm prod.', '')).toMatchObject({
       code: 2,
     });
-  }, 120_000);
+  });
 });

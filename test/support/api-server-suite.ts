@@ -7,6 +7,15 @@ import { systemClock } from '../../src/base/clock.ts';
 import { PcgError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { renderPack } from '../../src/cluster/packs.ts';
+import {
+  cisScanJob,
+  conformanceScan,
+  patchJob,
+  policyNamespace,
+  rebootJob,
+  renewCertificatesJob,
+  vulnerabilityScan,
+} from '../../src/cluster/policies-manifests.ts';
 import { applyObjects } from '../../src/kube/apply.ts';
 import {
   bootstrapTokenExpiry,
@@ -37,7 +46,7 @@ const applying = { clock: systemClock, fieldManager: 'pcg-bootstrapper/test', fo
  * A real server judges tokens and rights by what its own watches have brought, milliseconds later, and believes a
  * token that it accepted for ten seconds.
  */
-const CACHES_CATCH_UP = { timeout: 20_000, interval: 100 };
+const CACHES_CATCH_UP = { timeout: 60_000, interval: 100 };
 
 function configMap(name: string, data: Record<string, string>): KubeObject {
   return { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name, namespace: 'default' }, data };
@@ -217,6 +226,24 @@ export function apiServerSuite(start: () => Promise<TestApiServer>): void {
     expect(again.deleted).toEqual([]);
   });
 
+  it('takes what policies put into a cluster, every field of it', async () => {
+    await using server = await start();
+    const run = { id: 'run-1' };
+    const objects = [
+      policyNamespace(),
+      patchJob(run, 'node-1'),
+      rebootJob(run, 'node-1'),
+      renewCertificatesJob(run, 'node-1'),
+      cisScanJob(run, 'node-1', 'control-plane'),
+      ...vulnerabilityScan(run),
+      ...conformanceScan(run, 'v1.36.1', 'quick'),
+    ];
+    const applied = await applyObjects(server.client, objects, applying, signal);
+    expect(applied.map(({ kind }) => kind).sort()).toEqual(objects.map(({ kind }) => kind).sort());
+    const jobs = await server.client.list('/apis/batch/v1/namespaces/pcg-policies/jobs', signal);
+    expect(jobs.items).toHaveLength(6);
+  });
+
   it('watches from a list on: changes in order, none missed', async () => {
     await using server = await start();
     const { client } = server;
@@ -330,6 +357,47 @@ export function apiServerSuite(start: () => Promise<TestApiServer>): void {
       signal,
     );
     expect(silent).toEqual({ kind: 'drained' });
+  });
+
+  it('lets no pod of a budget go before the budget is counted, but one that is not Ready when it has enough', async () => {
+    await using server = await start();
+    const { client } = server;
+    await runningPod(client, 'sick', 'n1', { labels: { app: 'guarded' } });
+    const sick = { conditions: [{ type: 'Ready', status: 'False' }] };
+    await client.patch('/api/v1/namespaces/default/pods/sick/status', { status: sick }, 'merge', signal);
+    const budget = '/apis/policy/v1/namespaces/default/poddisruptionbudgets/guarded';
+    await client.create(
+      {
+        apiVersion: 'policy/v1',
+        kind: 'PodDisruptionBudget',
+        metadata: { name: 'guarded', namespace: 'default' },
+        spec: { minAvailable: 1, selector: { matchLabels: { app: 'guarded' } } },
+      },
+      signal,
+    );
+    const calm = { unreachable: false, force: false, nowMs: Date.now() };
+    expect(await drainPass(client, 'n1', calm, signal)).toMatchObject({
+      leaving: [],
+      blocked: [
+        {
+          name: 'sick',
+          reason: 'disruption-budget',
+          message: expect.stringContaining('still being processed'),
+        },
+      ],
+    });
+    const status = {
+      disruptionsAllowed: 0,
+      currentHealthy: 1,
+      desiredHealthy: 1,
+      expectedPods: 2,
+      observedGeneration: 1,
+    };
+    await client.patch(`${budget}/status`, { status }, 'merge', signal);
+    expect(await drainPass(client, 'n1', calm, signal)).toMatchObject({
+      leaving: [{ name: 'sick' }],
+      blocked: [],
+    });
   });
 
   it('counts a node as drained only when storage has let go of it', async () => {

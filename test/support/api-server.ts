@@ -17,11 +17,12 @@ import { ApiCore } from '../../src/simulator/kubernetes/api/core.ts';
 import { R } from '../../src/simulator/kubernetes/api/resources.ts';
 import { ApiFront } from '../../src/simulator/kubernetes/api/serve.ts';
 import { createDefaults } from '../../src/simulator/kubernetes/node/default-rbac.ts';
+import { ownPort } from './own-port.ts';
 import { clientPair, testPki } from './tls-server.ts';
 
 const HOUR_MS = 3_600_000;
-/** A real kube-apiserver starts within some seconds. */
-const START_TIMEOUT_MS = 60_000;
+/** A real kube-apiserver starts within some seconds; this ends the wait for one that never will. */
+const START_TIMEOUT_MS = 180_000;
 
 export interface TestApiServer extends AsyncDisposable {
   /** As cluster administrator. */
@@ -102,14 +103,6 @@ export async function startApiDouble(): Promise<TestApiServer & { readonly core:
   };
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise<void>((resolve) => server.close(() => resolve()));
-  return port;
-}
-
 /** What a program said last, for the error when it does not start. */
 const KEPT_OUTPUT = 4_000;
 
@@ -153,7 +146,7 @@ export async function startRealApiServer(assets: string): Promise<TestApiServer>
     writeFileSync(join(directory, name), content, { mode: 0o600 });
     return join(directory, name);
   };
-  const [client, peer, secure] = [await freePort(), await freePort(), await freePort()];
+  const [client, peer, secure] = [await ownPort(), await ownPort(), await ownPort()];
   const programs: Program[] = [];
   const run = (program: string, args: string[]) => programs.push(runProgram(join(assets, program), args));
   run('etcd', [
@@ -161,7 +154,6 @@ export async function startRealApiServer(assets: string): Promise<TestApiServer>
     `--listen-client-urls=http://127.0.0.1:${client}`,
     `--advertise-client-urls=http://127.0.0.1:${client}`,
     `--listen-peer-urls=http://127.0.0.1:${peer}`,
-    '--unsafe-no-fsync',
   ]);
   run('kube-apiserver', [
     `--etcd-servers=http://127.0.0.1:${client}`,

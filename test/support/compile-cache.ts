@@ -1,20 +1,20 @@
 /**
- * Loads every command once before the tests, so that Node keeps the compiled sources: each of the hundreds of processes
- * that the tests start then takes half of the time. Those that are killed keep nothing themselves.
+ * Loads every command before the tests, so that Node keeps the compiled sources: each of the hundreds of processes
+ * that the tests start then takes half of the time. Those that are killed keep nothing themselves. What was compiled
+ * under one set of V8's flags is of no use under another: long-lived processes have their own.
  */
-import { spawnSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { readdirSync } from 'node:fs';
+import { promisify } from 'node:util';
+import { NODE_FLAGS } from '../../src/cli/programs.ts';
 
 const COMMANDS = new URL('../../src/cli/', import.meta.url);
 
-export function setup(): void {
+export async function setup(): Promise<void> {
   const loads = readdirSync(COMMANDS)
     .filter((name) => name.endsWith('.ts'))
     .map((name) => `await import(${JSON.stringify(new URL(name, COMMANDS).href)});`);
-  const { status, stderr } = spawnSync(
-    process.execPath,
-    ['--input-type=module', '--eval', loads.join('\n')],
-    { encoding: 'utf8' },
-  );
-  if (status !== 0) throw new Error(`the commands cannot be loaded: ${stderr}`);
+  const load = (flags: readonly string[]) =>
+    promisify(execFile)(process.execPath, [...flags, '--input-type=module', '--eval', loads.join('\n')]);
+  await Promise.all([load([]), load(NODE_FLAGS)]);
 }

@@ -72,6 +72,7 @@ export async function connectGateway(
     current: () => {},
     pendingSnapshots: async () => [...snapshots.values()],
     pendingEvents: async (after, limit) => events.filter((event) => event.seq > after).slice(0, limit),
+    oldestEventAt: async () => events[0] && Date.parse(events[0].time),
     async acknowledgeSnapshot(kind, id, revision) {
       if (snapshots.get(`${kind}/${id}`)?.revision === revision) snapshots.delete(`${kind}/${id}`);
     },
@@ -107,7 +108,7 @@ export async function connectGateway(
     });
   });
   const targets = new Map<string, (open: OpenOptions) => Duplex>([
-    ['agent', (open) => httpTarget(agent, open)],
+    ['agent', (open) => httpTarget(agent, open, systemClock)],
   ]);
   const client = createTunnelClient({
     url: paired.tunnelUrl,
@@ -156,7 +157,7 @@ export async function connectGateway(
     },
     target(name, listener) {
       const server = createTargetServer(listener);
-      targets.set(name, (open) => httpTarget(server, open));
+      targets.set(name, (open) => httpTarget(server, open, systemClock));
       return server;
     },
     raw: (name, connect) => void targets.set(name, connect),

@@ -20,6 +20,10 @@ export interface Faults {
   bytesPerSecond?: number | undefined;
   /** Passes on pieces of this size (1: a drip), one per turn of the event loop. */
   pieceBytes?: number | undefined;
+  /** Passes nothing of a connection on before this many bytes have come, or `holdMs` after the first of them. */
+  holdBytes?: number | undefined;
+  /** Default: for ever. */
+  holdMs?: number | undefined;
   /** Reads this much ahead of what it passes on; beyond it the sender feels the pressure. Default 64 KiB. */
   bufferBytes?: number | undefined;
 }
@@ -39,6 +43,7 @@ class Lane {
   #queued = 0;
   #ended = false;
   #timer: NodeJS.Timeout | undefined;
+  #holding: NodeJS.Timeout | undefined;
   #tokens = 0;
   #tokensAt = performance.now();
 
@@ -70,11 +75,13 @@ class Lane {
   stop(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    clearTimeout(this.#holding);
+    this.#holding = undefined;
   }
 
   pump(): void {
     const faults = this.#faults();
-    if (faults.frozen || this.#to.destroyed || this.#timer !== undefined) return;
+    if (faults.frozen || this.#to.destroyed || this.#timer !== undefined || this.#holds(faults)) return;
     for (;;) {
       const head = this.#queue[0];
       if (head === undefined) break;
@@ -112,6 +119,20 @@ class Lane {
       if (faults.pieceBytes !== undefined) return this.#later(0);
     }
     if (this.#ended && !this.#to.writableEnded) this.#to.end();
+  }
+
+  /** True while the first bytes wait for company. */
+  #holds({ holdBytes = 0, holdMs }: Faults): boolean {
+    const first = this.#queue[0];
+    if (first === undefined || this.passed > 0 || this.#ended || this.#queued >= holdBytes) return false;
+    if (holdMs === undefined) return true;
+    const left = first.at + holdMs - performance.now();
+    if (left <= 0) return false;
+    this.#holding ??= setTimeout(() => {
+      this.#holding = undefined;
+      this.pump();
+    }, left);
+    return true;
   }
 
   #later(ms: number): void {

@@ -7,6 +7,7 @@
 import { webcrypto } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import type { Clock } from '../../src/base/clock.ts';
+import { TimerQueue } from './timer-queue.ts';
 
 /** Looks at the event loop without an event before it counts as idle. */
 const QUIET_ROUNDS = 4;
@@ -14,17 +15,11 @@ const QUIET_ROUNDS = 4;
 /** For runs of days with certificates of 90 days. */
 const BEHIND_MS = 30 * 24 * 3600 * 1000;
 
-interface Timer {
-  readonly at: number;
-  readonly run: () => void;
-}
-
 export class LeapingClock implements Clock, Disposable {
-  /** In the order of their time, then of their making. */
-  readonly #timers: Timer[] = [];
-  readonly #crypto = new CryptoWork();
-  readonly #epoch: number;
+  readonly #timers = new TimerQueue();
+  #epoch: number;
   #monotonic = 1000;
+  #leaping = false;
   #stopped = false;
 
   /**
@@ -33,7 +28,7 @@ export class LeapingClock implements Clock, Disposable {
    */
   constructor(behindMs: number = BEHIND_MS) {
     this.#epoch = Date.now() - behindMs;
-    void this.#leap();
+    work ??= new CryptoWork();
   }
 
   now(): number {
@@ -61,43 +56,40 @@ export class LeapingClock implements Clock, Disposable {
 
   timer(ms: number, run: () => void): Disposable {
     // As setTimeout: whole milliseconds, one at least; else a rest of 1e-12 ms would be waited for for ever.
-    const timer: Timer = { at: Math.ceil(this.#monotonic + Math.max(1, ms)), run };
-    const after = this.#timers.findLastIndex(({ at }) => at <= timer.at);
-    this.#timers.splice(after + 1, 0, timer);
-    return {
-      [Symbol.dispose]: () => {
-        const index = this.#timers.indexOf(timer);
-        if (index >= 0) this.#timers.splice(index, 1);
-      },
-    };
+    const timer = this.#timers.add(Math.ceil(this.#monotonic + Math.max(1, ms)), run);
+    if (!this.#leaping) void this.#leap();
+    return timer;
   }
 
+  /** Sets the wall clock, as NTP or a suspend does; what waits goes on waiting. */
+  jump(wallMs: number): void {
+    this.#epoch += wallMs;
+  }
+
+  /** No timer fires any more. */
   [Symbol.dispose](): void {
     this.#stopped = true;
-    this.#crypto[Symbol.dispose]();
   }
 
   async #leap(): Promise<void> {
-    while (!this.#stopped) {
+    this.#leaping = true;
+    while (!this.#stopped && this.#timers.size > 0) {
       await this.#idle();
-      const [next] = this.#timers;
-      if (next === undefined) {
-        await new Promise((resolve) => setTimeout(resolve, 1));
-        continue;
-      }
-      this.#timers.shift();
+      const next = this.#stopped ? undefined : this.#timers.shift();
+      if (next === undefined) continue;
       this.#monotonic = Math.max(this.#monotonic, next.at);
       next.run();
     }
+    this.#leaping = false;
   }
 
   async #idle(): Promise<void> {
     let seen = events();
     for (let quiet = 0; quiet < QUIET_ROUNDS; ) {
-      if (this.#crypto.pending > 0) await new Promise((resolve) => setTimeout(resolve, 1));
+      if (pendingCrypto() > 0) await new Promise((resolve) => setTimeout(resolve, 1));
       await new Promise((resolve) => setImmediate(resolve));
       const now = events();
-      quiet = now === seen && this.#crypto.pending === 0 ? quiet + 1 : 0;
+      quiet = now === seen && pendingCrypto() === 0 ? quiet + 1 : 0;
       seen = now;
     }
   }
@@ -110,16 +102,14 @@ function events(): number {
 
 const METHODS = ['generateKey', 'importKey', 'exportKey', 'sign', 'verify', 'digest', 'deriveBits'] as const;
 
-/** Counts the calls of Web Crypto that have not ended. */
-class CryptoWork implements Disposable {
+/** Counts the calls of Web Crypto that have not ended; of the whole process, from the first clock on. */
+class CryptoWork {
   pending = 0;
-  readonly #real = new Map<string, unknown>();
 
   constructor() {
     const subtle = Object.getPrototypeOf(webcrypto.subtle) as Record<string, unknown>;
     for (const name of METHODS) {
       const real = subtle[name] as (...given: unknown[]) => Promise<unknown>;
-      this.#real.set(name, real);
       const count = this.#counted.bind(this);
       subtle[name] = function (this: unknown, ...given: unknown[]) {
         return count(real.apply(this, given));
@@ -127,17 +117,15 @@ class CryptoWork implements Disposable {
     }
   }
 
-  async #counted(work: Promise<unknown>): Promise<unknown> {
+  async #counted(call: Promise<unknown>): Promise<unknown> {
     this.pending += 1;
     try {
-      return await work;
+      return await call;
     } finally {
       this.pending -= 1;
     }
   }
-
-  [Symbol.dispose](): void {
-    const subtle = Object.getPrototypeOf(webcrypto.subtle) as Record<string, unknown>;
-    for (const [name, real] of this.#real) subtle[name] = real;
-  }
 }
+
+let work: CryptoWork | undefined;
+const pendingCrypto = (): number => work?.pending ?? 0;

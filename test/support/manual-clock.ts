@@ -4,12 +4,7 @@
  * Wall and monotonic time can be moved apart, as suspends and NTP do.
  */
 import type { Clock } from '../../src/base/clock.ts';
-
-interface Timer {
-  readonly at: number;
-  readonly order: number;
-  readonly run: () => void;
-}
+import { TimerQueue } from './timer-queue.ts';
 
 /** Rounds of the event loop given to woken code before time moves on; streams and promises need a few. */
 const SETTLE_ROUNDS = 4;
@@ -17,8 +12,7 @@ const SETTLE_ROUNDS = 4;
 export class ManualClock implements Clock {
   #monotonic: number;
   #wall: number;
-  #order = 0;
-  readonly #timers = new Set<Timer>();
+  readonly #timers = new TimerQueue();
 
   /** `wall`: milliseconds since the epoch at start; monotonic time starts at 1000 (never 0, to catch falsy bugs). */
   constructor(wall: number = Date.UTC(2026, 0, 1)) {
@@ -53,13 +47,7 @@ export class ManualClock implements Clock {
   }
 
   timer(ms: number, run: () => void): Disposable {
-    const timer: Timer = { at: this.#monotonic + Math.max(0, ms), order: this.#order++, run };
-    this.#timers.add(timer);
-    return {
-      [Symbol.dispose]: () => {
-        this.#timers.delete(timer);
-      },
-    };
+    return this.#timers.add(this.#monotonic + Math.max(0, ms), run);
   }
 
   /** Timers and sleeps not yet fired: 0 after a clean shutdown. */
@@ -72,11 +60,11 @@ export class ManualClock implements Clock {
     const end = this.#monotonic + ms;
     await this.settle();
     for (;;) {
-      const next = this.#next(end);
-      if (next === undefined) break;
-      this.#move(Math.max(next.at, this.#monotonic));
-      this.#timers.delete(next);
-      next.run();
+      const { first } = this.#timers;
+      if (first === undefined || first.at > end) break;
+      this.#move(Math.max(first.at, this.#monotonic));
+      this.#timers.shift();
+      first.run();
       await this.settle();
     }
     this.#move(end);
@@ -104,15 +92,5 @@ export class ManualClock implements Clock {
   #move(to: number): void {
     this.#wall += to - this.#monotonic;
     this.#monotonic = to;
-  }
-
-  #next(end: number): Timer | undefined {
-    let best: Timer | undefined;
-    for (const timer of this.#timers) {
-      if (timer.at > end) continue;
-      if (best === undefined || timer.at < best.at || (timer.at === best.at && timer.order < best.order))
-        best = timer;
-    }
-    return best;
   }
 }

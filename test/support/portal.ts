@@ -9,6 +9,7 @@ import type { Event } from '../../src/contract/events.ts';
 import { type PortalOptions, startPortal } from '../../src/portal/server.ts';
 import { generateIdentity, type Identity } from '../../src/tunnel/identity.ts';
 import { type Paired, pairWithPortal } from '../../src/tunnel/pair-client.ts';
+import { ownPort } from './own-port.ts';
 
 export const ADMIN = { email: 'admin@example.test', password: 'correct horse battery' };
 
@@ -40,11 +41,12 @@ export async function testPortal(
   const portal = stack.use(
     await startPortal({
       host: '127.0.0.1',
-      port: 0,
+      port: await ownPort(), // a test may end this portal and start the next one on the same
       store: { kind: 'sqlite', path: join(directory, 'portal.db') },
       log: silentLog,
       page: false,
       ...options,
+      limits: { passwordCost: 2 ** 10, ...options.limits },
       clock,
       admin: { email: ADMIN.email, password: new Secret(ADMIN.password) },
     }),

@@ -6,6 +6,7 @@ import type { Clock } from '../../src/base/clock.ts';
 import { encodeFrame, isReliable, outFrame, readFrames, TYPE } from '../../src/tunnel/frame.ts';
 import { type GatewayLookup, greetGateway } from '../../src/tunnel/handshake.ts';
 import { generateIdentity, type Identity } from '../../src/tunnel/identity.ts';
+import type { TunnelMetrics } from '../../src/tunnel/metrics.ts';
 import { type OpenRequest, writeAck, writeOpen } from '../../src/tunnel/payload.ts';
 import type { TargetHandler } from '../../src/tunnel/ports.ts';
 import {
@@ -35,6 +36,8 @@ export interface RawPeerOptions {
   readonly hello?: Record<string, unknown>;
   /** Signs with another key. */
   readonly identity?: Identity;
+  /** Of the portal's end. */
+  readonly metrics?: TunnelMetrics;
 }
 
 const gateway = generateIdentity();
@@ -90,6 +93,7 @@ export class RawPeer implements AsyncDisposable {
           options.lookup?.(gateway.publicKey) ??
           Promise.resolve({ kind: 'known', publicKey: gateway.publicKey }),
         findSession: () => undefined,
+        metrics: options.metrics,
         handlers: () => ({
           target:
             options.target ??

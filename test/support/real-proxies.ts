@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { findProgram } from './needs.ts';
-import { closedPort } from './wire.ts';
+import { ownPort } from './own-port.ts';
 
 export interface RealProxy extends AsyncDisposable {
   readonly port: number;
@@ -17,7 +17,7 @@ export interface RealProxy extends AsyncDisposable {
   accessLog(): string;
 }
 
-const START_TIMEOUT_MS = 20_000;
+const START_TIMEOUT_MS = 60_000;
 
 export interface SquidOptions {
   readonly credentials?: { user: string; password: string };
@@ -28,7 +28,7 @@ export interface SquidOptions {
 
 export async function startSquid(options: SquidOptions = {}): Promise<RealProxy> {
   const directory = scratch();
-  const port = await closedPort();
+  const port = await ownPort();
   const { credentials, inspect } = options;
   const lines = [
     `pid_filename ${directory}/squid.pid`,
@@ -88,7 +88,7 @@ export async function startTinyproxy(
   options: { credentials?: { user: string; password: string }; connectPorts?: number[] } = {},
 ): Promise<RealProxy> {
   const directory = scratch();
-  const port = await closedPort();
+  const port = await ownPort();
   const { credentials } = options;
   const lines = [
     `Port ${port}`,

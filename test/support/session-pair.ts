@@ -25,7 +25,9 @@ export interface PairOptions {
   readonly portalTarget?: TargetHandler;
   readonly gatewaySync?: SessionHandlers['sync'];
   readonly portalSync?: SessionHandlers['sync'];
+  /** Of both ends. */
   readonly metrics?: TunnelMetrics;
+  readonly portalMetrics?: TunnelMetrics;
   readonly lookup?: (gatewayId: string) => Promise<GatewayLookup> | GatewayLookup | undefined;
 }
 
@@ -112,7 +114,7 @@ export class SessionPair implements AsyncDisposable {
   }
 
   #greetGateway(link: MemoryLink, signal: AbortSignal): Promise<PortalHandshakeOutcome> {
-    const { clock, metrics } = this.options;
+    const { clock, metrics, portalMetrics } = this.options;
     return greetGateway(
       link.b,
       {
@@ -121,7 +123,7 @@ export class SessionPair implements AsyncDisposable {
         serverId: 'portal-1',
         software: 'test',
         ...(this.options.graceMs === undefined ? {} : { graceMs: this.options.graceMs }),
-        metrics,
+        metrics: metrics ?? portalMetrics,
         lookup: async (gatewayId) =>
           (await this.options.lookup?.(gatewayId)) ?? { kind: 'known', publicKey: gatewayIdentity.publicKey },
         findSession: (id) => this.sessions.get(id),

@@ -12,10 +12,18 @@ import { readLedger } from '../../src/cli/simulator-client.ts';
 import { type Cluster, ClusterSchema, type ClusterSpecInput } from '../../src/contract/cluster.ts';
 import { DEFAULT_PROFILE } from '../../src/contract/default-profile.ts';
 import type { Event } from '../../src/contract/events.ts';
+import { GIVE_UP_MS } from './eventually.ts';
+import { ownPort } from './own-port.ts';
 import { bareEnvironment } from './program.ts';
 
 export const EMAIL = 'admin@site.test';
 export const PASSWORD = 'correct horse battery staple';
+
+/**
+ * The gateway's deadlines shrink this much less than the simulated hardware does: what it waits for also takes the time of
+ * processes, of which a busy machine takes several times as much.
+ */
+const PATIENCE = 4;
 
 export interface SiteOptions {
   readonly speed?: number;
@@ -33,16 +41,18 @@ export class Site implements AsyncDisposable {
   agent: Program | undefined;
   client!: PortalClient;
   account = '';
-  #portalPort = 0;
+  /** Known from the start: the portal stops and comes back on it. */
+  readonly #portalPort: number;
 
-  private constructor(options: SiteOptions) {
+  private constructor(options: SiteOptions, portalPort: number) {
     this.#options = options;
+    this.#portalPort = portalPort;
     this.#speed = options.speed ?? 200;
   }
 
   /** Simulator and portal up, agent paired and running, default cloud account known. */
   static async start(options: SiteOptions = {}): Promise<Site> {
-    const site = new Site(options);
+    const site = new Site(options, await ownPort());
     try {
       await site.startSimulator();
       await site.startPortal();
@@ -57,7 +67,7 @@ export class Site implements AsyncDisposable {
   }
 
   static async withoutAgent(options: SiteOptions = {}): Promise<Site> {
-    const site = new Site(options);
+    const site = new Site(options, await ownPort());
     await site.startSimulator();
     await site.startPortal();
     return site;
@@ -100,7 +110,6 @@ export class Site implements AsyncDisposable {
       ],
       { PCG_ADMIN_PASSWORD: PASSWORD },
     );
-    this.#portalPort ||= Number(new URL(String(this.portal.ready['url'])).port);
     await this.client?.[Symbol.asyncDispose]();
     this.client = new PortalClient(this.portalUrl, systemClock);
     await this.client.signIn(EMAIL, PASSWORD, this.#signal.signal);
@@ -211,7 +220,7 @@ export class Site implements AsyncDisposable {
     }
   }
 
-  waitForPhase(id: string, phase: string, timeoutMs = 90_000): Promise<Cluster> {
+  waitForPhase(id: string, phase: string, timeoutMs = 5 * GIVE_UP_MS): Promise<Cluster> {
     return this.until(
       `cluster ${phase}`,
       async () => {
@@ -231,7 +240,11 @@ export class Site implements AsyncDisposable {
   }
 
   /** Polls until `probe` gives something truthy; on timeout the newest logs are in the error. */
-  async until<T>(what: string, probe: () => Promise<T | undefined | false>, timeoutMs = 30_000): Promise<T> {
+  async until<T>(
+    what: string,
+    probe: () => Promise<T | undefined | false>,
+    timeoutMs = 2 * GIVE_UP_MS,
+  ): Promise<T> {
     const deadline = performance.now() + timeoutMs;
     for (;;) {
       const value = await probe();
@@ -276,7 +289,7 @@ export class Site implements AsyncDisposable {
       HOME,
       PCG_STATE_DIR: join(this.directory, 'agent'),
       PCG_LISTEN: '127.0.0.1:0',
-      PCG_SIMULATED_SPEED: String(this.#speed),
+      PCG_SIMULATED_SPEED: String(this.#speed / PATIENCE),
       PCG_POLL_ACTIVE_MS: '100',
       PCG_POLL_IDLE_MS: '500',
     };

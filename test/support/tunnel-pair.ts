@@ -23,6 +23,7 @@ import type {
   SyncSnapshot,
   TargetHandler,
 } from '../../src/tunnel/ports.ts';
+import { ownPort } from './own-port.ts';
 import { type Listening, listen } from './wire.ts';
 
 type Outcome = 'applied' | 'stale' | { refused: string };
@@ -69,6 +70,11 @@ export class GatewayStore implements GatewaySyncPort {
 
   async pendingEvents(afterSeq: number, limit: number) {
     return this.events.filter((event) => event.seq > afterSeq).slice(0, limit);
+  }
+
+  async oldestEventAt() {
+    const oldest = this.events.find(({ seq }) => seq > this.acknowledgedSeq);
+    return oldest && Date.parse(oldest.time);
   }
 
   async acknowledgeSnapshot(kind: string, id: string, revision: number) {
@@ -222,7 +228,8 @@ export async function startPortal(options: PortalOptions = {}): Promise<TestPort
   http.on('upgrade', (request, socket, head) => {
     if (!server.handleUpgrade(request, socket, head)) socket.destroy();
   });
-  const listening = await listen(http, '127.0.0.1', options.listenOn);
+  // Its own: a test may end this portal and start the next one on the same port.
+  const listening = await listen(http, '127.0.0.1', options.listenOn ?? (await ownPort()));
   return {
     identity,
     server,

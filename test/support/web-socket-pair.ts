@@ -19,6 +19,8 @@ export interface WebSocketPairOptions {
   readonly gatewayTarget?: TargetHandler;
   readonly portalTarget?: TargetHandler;
   readonly sync?: SessionHandlers['sync'];
+  /** Told when the portal's session hears that the gateway is about to go. */
+  readonly portalDrain?: SessionHandlers['drain'];
   readonly tls?: { readonly key: string; readonly cert: string };
 }
 
@@ -52,6 +54,7 @@ export class WebSocketPair implements AsyncDisposable {
           handlers: () => ({
             target: options.portalTarget ?? refuse,
             sync: options.sync ?? (async () => {}),
+            ...(options.portalDrain === undefined ? {} : { drain: options.portalDrain }),
           }),
         },
         new AbortController().signal,

@@ -6,6 +6,7 @@ import { createServer as createHttp, type RequestListener, type Server as HttpSe
 import { createServer as createHttps } from 'node:https';
 import { type AddressInfo, connect, createServer as createTcp, type Server, type Socket } from 'node:net';
 import { type CertificatePair, createClusterPki, issueServerCertificate } from '../../src/kube/pki.ts';
+import { ownPort } from './own-port.ts';
 
 const HOUR_MS = 3_600_000;
 
@@ -132,8 +133,4 @@ export async function connectProxy(
 }
 
 /** A port on which nothing listens. */
-export async function closedPort(): Promise<number> {
-  const listening = await listen(createTcp());
-  await listening[Symbol.asyncDispose]();
-  return listening.port;
-}
+export const closedPort = ownPort;

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { PcgError } from '../../src/base/errors.ts';
 import type { ClusterSpecInput } from '../../src/contract/cluster.ts';
+import { GIVE_UP_MS } from '../support/eventually.ts';
 import { testPortal } from '../support/portal.ts';
 import { Site } from '../support/site.ts';
 import { bareEnvironment, ENTRY } from '../support/program.ts';
@@ -15,7 +16,7 @@ function pcg(args: string[], environment: Record<string, string>) {
   const { status, stdout, stderr } = spawnSync(process.execPath, [ENTRY, ...args], {
     env: environment,
     encoding: 'utf8',
-    timeout: 30_000,
+    timeout: 2 * GIVE_UP_MS,
   });
   return { status, stdout, stderr };
 }
@@ -254,7 +255,7 @@ describe('a MAAS that cannot be used', () => {
     });
     expect(await site.call('GET', '/api/v1/clusters')).toMatchObject({ items: [] });
     expect(await site.call('GET', '/api/v1/cloud-accounts')).toMatchObject({ items: [{ default: true }] });
-  }, 60_000);
+  });
 });
 
 const gateways = async (site: Site) =>

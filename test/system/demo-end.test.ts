@@ -1,42 +1,20 @@
 /** However the demo ends, at whatever moment: no process of it stays behind. */
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
+import { MARK, noneLeft } from '../support/processes.ts';
 import { ENTRY } from '../support/program.ts';
 
-/** A child's own grace (8 s) and a busy machine. */
-const END_WITHIN_MS = 15_000;
-
-/** Every process that was started with this mark in its environment (Linux keeps it readable). */
-function processesOf(mark: string): string[] {
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .filter((pid) => {
-      try {
-        return readFileSync(`/proc/${pid}/environ`, 'utf8').includes(mark);
-      } catch {
-        return false; // gone meanwhile
-      }
-    });
-}
-
-async function noneLeft(mark: string): Promise<string[]> {
-  const deadline = performance.now() + END_WITHIN_MS;
-  for (;;) {
-    const left = processesOf(mark);
-    if (left.length === 0 || performance.now() > deadline) return left;
-    await systemClock.sleep(50);
-  }
-}
+/** Small and fast: the moments come sooner, and are the same. */
+const SMALL = ['--control-plane', '1', '--workers', '2', '--speed', '100'];
 
 /** A demo that runs until it has come to `moment`: milliseconds, or the first line that names these words. */
 async function demoUntil(moment: number | RegExp, directory: string) {
-  const mark = `PCG_TEST_MARK=${directory}`;
-  const child = spawn(process.execPath, [ENTRY, 'demo', '--json', '--state-dir', directory], {
-    env: { ...process.env, PCG_TEST_MARK: directory },
+  const child = spawn(process.execPath, [ENTRY, 'demo', '--json', ...SMALL, '--state-dir', directory], {
+    env: { ...process.env, [MARK]: directory },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let text = '';
@@ -57,7 +35,7 @@ async function demoUntil(moment: number | RegExp, directory: string) {
   await reached;
   const pidOf = (name: string) =>
     Number(new RegExp(`"name":"${name}","pid":(\\d+)`).exec(text)?.[1] ?? 'none');
-  return { child, closed, mark, pidOf, stderr: () => errors };
+  return { child, closed, pidOf, stderr: () => errors };
 }
 
 async function inDirectory(work: (directory: string) => Promise<void>): Promise<void> {
@@ -80,12 +58,12 @@ const MOMENTS: [string, number | RegExp][] = [
 ];
 
 describe('the end of the demo', () => {
-  it.each(MOMENTS)('Ctrl-C %s leaves no process', { timeout: 90_000 }, (_title, moment) =>
+  it.each(MOMENTS)('Ctrl-C %s leaves no process', (_title, moment) =>
     inDirectory(async (directory) => {
-      const { child, closed, mark } = await demoUntil(moment, directory);
+      const { child, closed } = await demoUntil(moment, directory);
       child.kill('SIGINT');
       const code = await closed;
-      expect(await noneLeft(mark)).toEqual([]);
+      expect(await noneLeft(directory)).toEqual([]);
       // It ran until Ctrl-C as it said, or it was interrupted (at once: before anything listens).
       expect([0, 130, null]).toContain(code);
     }),
@@ -93,28 +71,24 @@ describe('the end of the demo', () => {
 
   it.each([MOMENTS[2], MOMENTS[4], MOMENTS[6]] as typeof MOMENTS)(
     'kill -9 %s leaves no process',
-    { timeout: 90_000 },
     (_title, moment) =>
       inDirectory(async (directory) => {
-        const { child, mark } = await demoUntil(moment, directory);
+        const { child } = await demoUntil(moment, directory);
         child.kill('SIGKILL');
-        expect(await noneLeft(mark)).toEqual([]);
+        expect(await noneLeft(directory)).toEqual([]);
       }),
   );
 
   it.each([
     ['portal', /MachineAllocated/],
     ['simulator', /"event":"running"/],
-  ] as const)(
-    'kill -9 of its %s ends it with that reason, and leaves no process',
-    { timeout: 90_000 },
-    (name, moment) =>
-      inDirectory(async (directory) => {
-        const { closed, mark, pidOf, stderr } = await demoUntil(moment, directory);
-        process.kill(pidOf(name), 'SIGKILL');
-        expect(await closed).toBe(75);
-        expect(stderr()).toContain(`Error TEMPORARY: the ${name} of the demo has ended (SIGKILL)`);
-        expect(await noneLeft(mark)).toEqual([]);
-      }),
+  ] as const)('kill -9 of its %s ends it with that reason, and leaves no process', (name, moment) =>
+    inDirectory(async (directory) => {
+      const { closed, pidOf, stderr } = await demoUntil(moment, directory);
+      process.kill(pidOf(name), 'SIGKILL');
+      expect(await closed).toBe(75);
+      expect(stderr()).toContain(`Error TEMPORARY: the ${name} of the demo has ended (SIGKILL)`);
+      expect(await noneLeft(directory)).toEqual([]);
+    }),
   );
 });

@@ -23,10 +23,10 @@ import { EMAIL, PASSWORD, Site } from '../support/site.ts';
 const run = promisify(execFile);
 const MIB = 1024 * 1024;
 /** What one command may take; the machine may be busy. */
-const COMMAND_MS = 60_000;
-/** E.11 number 72 is 1 GB under 50 followers; this is what a test may take of everybody's time. */
-const BIG_MIB = 200;
-const FOLLOWERS = 20;
+const COMMAND_MS = 180_000;
+/** The full size is `PCG_BIG_MIB=1024 PCG_FOLLOWERS=50`; this is what a test may take of everybody's time. */
+const BIG_MIB = Number(process.env['PCG_BIG_MIB'] ?? 200);
+const FOLLOWERS = Number(process.env['PCG_FOLLOWERS'] ?? 20);
 const CUTS = 5;
 
 const WEB = {
@@ -119,13 +119,13 @@ describeWith(['kubectl'], 'kubectl through portal, tunnel and gateway', () => {
     await site.waitForAccount();
     const created = await site.createCluster(site.spec({ controlPlane: 1, workers: 2 }));
     cluster = created.id;
-    await site.waitForPhase(cluster, 'Running', 120_000);
+    await site.waitForPhase(cluster, 'Running');
     await download('admin', EMAIL);
     writeFileSync(file('web.yaml'), [WEB, BOX, ECHO].map((document) => stringify(document)).join('---\n'));
     await kubectl('apply', '-f', file('web.yaml'));
-    await kubectl('wait', '--for=condition=Ready', 'pod/box', 'pod/echo', '--timeout=30s');
-    await kubectl('rollout', 'status', 'deployment/web', '--timeout=30s');
-  }, 240_000);
+    await kubectl('wait', '--for=condition=Ready', 'pod/box', 'pod/echo', '--timeout=120s');
+    await kubectl('rollout', 'status', 'deployment/web', '--timeout=120s');
+  });
 
   afterAll(async () => {
     await wire?.[Symbol.asyncDispose]();
@@ -133,9 +133,7 @@ describeWith(['kubectl'], 'kubectl through portal, tunnel and gateway', () => {
     rmSync(directory, { recursive: true, force: true });
   });
 
-  it('is somebody: the portal user, by a kubeconfig that trusts the portal and holds no cluster credential', {
-    timeout: 60_000,
-  }, async () => {
+  it('is somebody: the portal user, by a kubeconfig that trusts the portal and holds no cluster credential', async () => {
     const config = parse(readFileSync(file('admin'), 'utf8'));
     expect(config.clusters[0].cluster.server).toMatch(/^https:\/\/127\.0\.0\.1:\d+\/k8s\/clusters\//);
     expect(config.clusters[0].cluster['certificate-authority-data']).toBeDefined();
@@ -147,7 +145,7 @@ describeWith(['kubectl'], 'kubectl through portal, tunnel and gateway', () => {
     expect(await kubectl('auth', 'can-i', '*', '*')).toBe('yes\n');
   });
 
-  it('gets, describes, compares and applies on both sides', { timeout: 120_000 }, async () => {
+  it('gets, describes, compares and applies on both sides', async () => {
     expect((await kubectl('get', 'nodes')).match(/ Ready /g)).toHaveLength(3);
     expect(await kubectl('get', 'pods', '-A', '-o', 'wide')).toMatch(/^kube-system\s+\S+\s+1\/1\s+Running/m);
     expect(parse(await kubectl('get', 'deployment', 'web', '-o', 'yaml')).spec.replicas).toBe(2);
@@ -161,13 +159,11 @@ describeWith(['kubectl'], 'kubectl through portal, tunnel and gateway', () => {
     expect(await kubectl('apply', '--dry-run=server', '-f', file('more.yaml'))).toMatch(/server dry run/);
     expect(parse(await kubectl('get', 'deployment', 'web', '-o', 'yaml')).spec.replicas).toBe(2);
     await kubectl('apply', '--server-side', '--force-conflicts', '-f', file('more.yaml'));
-    await kubectl('rollout', 'status', 'deployment/web', '--timeout=30s');
+    await kubectl('rollout', 'status', 'deployment/web', '--timeout=120s');
     expect(await kubectl('describe', 'pod', await firstWeb())).toMatch(/Image:\s+nginx:1\.27/);
   });
 
-  it('edits, rolls out, rolls back and waits, and fails in the words of Kubernetes', {
-    timeout: 180_000,
-  }, async () => {
+  it('edits, rolls out, rolls back and waits, and fails in the words of Kubernetes', async () => {
     const replicas = () => kubectl('get', 'deployment', 'web', '-o', 'jsonpath={.spec.replicas}');
     await as('admin', ['edit', 'deployment', 'web'], {
       KUBE_EDITOR: 'sed -i s/replicas:.[0-9]*$/replicas:\\ 4/',
@@ -183,17 +179,17 @@ describeWith(['kubectl'], 'kubectl through portal, tunnel and gateway', () => {
       '{"spec":{"replicas":2}}',
     );
     await kubectl('set', 'image', 'deployment/web', 'web=nginx:1.28');
-    await kubectl('rollout', 'status', 'deployment/web', '--timeout=30s');
+    await kubectl('rollout', 'status', 'deployment/web', '--timeout=120s');
     expect(await kubectl('rollout', 'history', 'deployment/web')).toMatch(/^2 /m);
     await kubectl('rollout', 'undo', 'deployment/web');
-    await kubectl('wait', '--for=condition=Available', 'deployment/web', '--timeout=30s');
-    await kubectl('wait', '--for=jsonpath={.status.readyReplicas}=2', 'deployment/web', '--timeout=30s');
+    await kubectl('wait', '--for=condition=Available', 'deployment/web', '--timeout=120s');
+    await kubectl('wait', '--for=jsonpath={.status.readyReplicas}=2', 'deployment/web', '--timeout=120s');
     expect(await kubectl('get', 'deployment', 'web', '-o', 'jsonpath={..image}')).toBe('nginx:1.27');
     expect(await kubectl('explain', 'deployment.spec.strategy')).toMatch(/rollingUpdate/);
     expect(await kubectl('api-resources')).toMatch(/^deployments +deploy +apps\/v1 +true +Deployment$/m);
     expect(await kubectl('auth', 'can-i', 'delete', 'nodes')).toBe('yes\n');
     await kubectl('run', 'brief', '--image=busybox', '--restart=Never', '--', 'sleep', '5');
-    await kubectl('delete', 'pod', 'brief', '--wait', '--timeout=30s');
+    await kubectl('delete', 'pod', 'brief', '--wait', '--timeout=120s');
     expect((await failing('admin', 'get', 'pod', 'brief')).stderr).toMatch(/NotFound/);
     for (const [args, words] of [
       [['top', 'nodes'], /Metrics API not available/],
@@ -215,10 +211,10 @@ describeWith(['kubectl'], 'kubectl through portal, tunnel and gateway', () => {
       expect(code, args.join(' ')).toBe(1);
       expect(stderr).toMatch(words);
     }
-    await kubectl('rollout', 'status', 'deployment/web', '--timeout=30s');
+    await kubectl('rollout', 'status', 'deployment/web', '--timeout=120s');
   });
 
-  it('watches', { timeout: 60_000 }, async () => {
+  it('watches', async () => {
     const watching = start(['get', 'configmaps', '-w', '--no-headers']);
     const seen = untilOutput(watching, 'seen-by-watch');
     await systemClock.sleep(1_000);
@@ -232,9 +228,7 @@ describeWith(['kubectl'], 'kubectl through portal, tunnel and gateway', () => {
     ['WebSocket', {}],
     ['SPDY', { KUBECTL_REMOTE_COMMAND_WEBSOCKETS: 'false', KUBECTL_PORT_FORWARD_WEBSOCKETS: 'false' }],
   ] as const) {
-    it(`72: executes, attaches, forwards and copies byte-exact by ${protocol}`, {
-      timeout: 180_000,
-    }, async () => {
+    it(`72: executes, attaches, forwards and copies byte-exact by ${protocol}`, async () => {
       const exec = (...args: string[]) => as('admin', ['exec', ...args], settings);
       expect(await exec('box', '--', 'sh', '-c', 'echo out > /tmp/f; cat /tmp/f')).toBe('out\n');
       await expect(exec('box', '--', 'sh', '-c', 'exit 7')).rejects.toMatchObject({ code: 7 });
@@ -273,7 +267,7 @@ describeWith(['kubectl'], 'kubectl through portal, tunnel and gateway', () => {
     });
   }
 
-  it('shows each role what it may do, by the word of the API server', { timeout: 120_000 }, async () => {
+  it('shows each role what it may do, by the word of the API server', async () => {
     await user('viewer', 'viewer');
     await user('builder', 'project-admin');
     expect(await as('viewer', ['get', 'pods'])).toMatch(/box/);
@@ -292,7 +286,7 @@ describeWith(['kubectl'], 'kubectl through portal, tunnel and gateway', () => {
     await as('builder', ['delete', 'configmap', 'built']);
   });
 
-  it('lets nobody be somebody else or elsewhere', { timeout: 60_000 }, async () => {
+  it('lets nobody be somebody else or elsewhere', async () => {
     expect((await failing('admin', 'get', 'pods', '--as=system:admin')).stderr).toMatch(/impersonation/);
     const { server, 'certificate-authority-data': authority } = parse(readFileSync(file('admin'), 'utf8'))
       .clusters[0].cluster;
@@ -321,7 +315,7 @@ describeWith(['kubectl'], 'kubectl through portal, tunnel and gateway', () => {
     );
   });
 
-  it('survives cuts of the tunnel: exec and logs -f go on, byte-exact', { timeout: 120_000 }, async () => {
+  it('survives cuts of the tunnel: exec and logs -f go on, byte-exact', async () => {
     const following = start(['logs', '-f', 'box', '--tail=1']);
     const followed = output(following);
     const cat = start(['exec', '-i', 'box', '--', 'cat']);
@@ -347,9 +341,7 @@ describeWith(['kubectl'], 'kubectl through portal, tunnel and gateway', () => {
     expect(await kubectl('logs', 'box')).toContain(`${lines.slice(0, -1).join('\n')}\n`);
   });
 
-  it(`72: copies ${BIG_MIB} MiB byte-exact while ${FOLLOWERS} logs -f run`, {
-    timeout: 240_000,
-  }, async () => {
+  it(`72: copies ${BIG_MIB} MiB byte-exact while ${FOLLOWERS} logs -f run`, async () => {
     const followers = Array.from({ length: FOLLOWERS }, () => start(['logs', '-f', 'box', '--tail=1']));
     const outputs = followers.map(output);
     const hash = createHash('sha256');
@@ -375,24 +367,29 @@ describeWith(['kubectl'], 'kubectl through portal, tunnel and gateway', () => {
     await kubectl('exec', 'box', '--', 'rm', '/tmp/big');
   });
 
-  it('drains a node and brings it back', { timeout: 120_000 }, async () => {
+  it('drains a node and brings it back', async () => {
     const node = (await kubectl('get', 'pod', await firstWeb(), '-o', 'jsonpath={.spec.nodeName}')).trim();
     await kubectl('cordon', node);
     expect(await kubectl('get', 'node', node)).toMatch(/SchedulingDisabled/);
-    await kubectl('drain', node, '--ignore-daemonsets', '--force', '--delete-emptydir-data', '--timeout=30s');
+    await kubectl(
+      'drain',
+      node,
+      '--ignore-daemonsets',
+      '--force',
+      '--delete-emptydir-data',
+      '--timeout=120s',
+    );
     const left = await kubectl(
       ...['get', 'pods', '-l', 'app=web', '--field-selector', `spec.nodeName=${node}`, '-o', 'name'],
     );
     expect(left).toBe('');
     await kubectl('uncordon', node);
-    await kubectl('rollout', 'status', 'deployment/web', '--timeout=30s');
-    await kubectl('delete', 'deployment', 'web', '--timeout=30s');
+    await kubectl('rollout', 'status', 'deployment/web', '--timeout=120s');
+    await kubectl('delete', 'deployment', 'web', '--timeout=120s');
     expect((await failing('admin', 'get', 'deployment', 'web')).stderr).toMatch(/NotFound/);
   });
 
-  it('breaks the glass: without the portal, by a file that only the gateway gives', {
-    timeout: 120_000,
-  }, async () => {
+  it('breaks the glass: without the portal, by a file that only the gateway gives', async () => {
     await site.stopPortal();
     const printed = await site.run('kubeconfig', ['clusters', 'kubeconfig', 'demo']);
     await printed.exited;
@@ -401,7 +398,7 @@ describeWith(['kubectl'], 'kubectl through portal, tunnel and gateway', () => {
     expect((await as('glass', ['get', 'nodes'])).match(/ Ready /g)).toHaveLength(3);
     // The drain may have taken the pods that nothing brings back.
     await as('glass', ['apply', '-f', file('web.yaml')]);
-    await as('glass', ['wait', '--for=condition=Ready', 'pod/box', '--timeout=30s']);
+    await as('glass', ['wait', '--for=condition=Ready', 'pod/box', '--timeout=120s']);
     writeFileSync(file('in'), randomBytes(24 * MIB));
     const direct = await timed(() => as('glass', ['cp', file('in'), 'box:/tmp/direct']));
     console.info(`cp 24 MiB in without portal and tunnel: ${(24 / direct).toFixed(1)} MiB/s`);

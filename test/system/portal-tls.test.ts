@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 import { Agent, request } from 'undici';
 import { expect, it } from 'vitest';
 import { parse } from 'yaml';
+import { GIVE_UP_MS } from '../support/eventually.ts';
 import { describeWith, findProgram } from '../support/needs.ts';
 import { EMAIL, PASSWORD, Site } from '../support/site.ts';
 import { opensslFiles } from '../support/openssl.ts';
@@ -14,9 +15,7 @@ import { opensslFiles } from '../support/openssl.ts';
 const run = promisify(execFile);
 
 describeWith(['kubectl', 'openssl'], 'a portal on HTTPS of a private CA', () => {
-  it('pairs, connects and serves kubectl for those who trust the CA, and nobody else; takes a renewed certificate at SIGHUP (61)', {
-    timeout: 180_000,
-  }, async () => {
+  it('pairs, connects and serves kubectl for those who trust the CA, and nobody else; takes a renewed certificate at SIGHUP (61)', async () => {
     await using site = await Site.withoutAgent();
     const file = (name: string, content: string): string => {
       const path = join(site.directory, name);
@@ -76,7 +75,6 @@ describeWith(['kubectl', 'openssl'], 'a portal on HTTPS of a private CA', () => 
     await site.until(
       'a running cluster',
       async () => JSON.parse(await ask('GET', `/clusters/${cluster.id}`)).status?.phase === 'Running',
-      90_000,
     );
     const text = await ask('GET', `/clusters/${cluster.id}/kubeconfig`);
     expect(parse(text).clusters[0].cluster.server).toBe(`${url}/k8s/clusters/${cluster.id}`);
@@ -84,7 +82,7 @@ describeWith(['kubectl', 'openssl'], 'a portal on HTTPS of a private CA', () => 
     const nodes = async (): Promise<string> => {
       const { stdout } = await run(findProgram('kubectl') ?? 'kubectl', ['get', 'nodes'], {
         env: { PATH: process.env['PATH'] ?? '', HOME: site.directory, KUBECONFIG: config },
-        timeout: 60_000,
+        timeout: 3 * GIVE_UP_MS,
       });
       return stdout;
     };

@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
 import { QueueSchema } from '../../src/contract/api.ts';
 import type { ClusterStatus } from '../../src/contract/cluster.ts';
+import { GIVE_UP_MS } from '../support/eventually.ts';
 import { Site } from '../support/site.ts';
 import { ENTRY } from '../support/program.ts';
 
@@ -15,7 +16,7 @@ describe('the queue of a gateway that is being worked on (R85)', () => {
       const { status, stdout, stderr } = spawnSync(process.execPath, [ENTRY, 'queue', ...args, '--json'], {
         env: site.environment(),
         encoding: 'utf8',
-        timeout: 60_000,
+        timeout: 3 * GIVE_UP_MS,
       });
       expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
       return AnswerSchema.parse(JSON.parse(stdout));
@@ -46,5 +47,5 @@ describe('the queue of a gateway that is being worked on (R85)', () => {
     await placeOf(second.id, 1);
     expect(queue('resume').held).toBeNull();
     await site.waitForPhase(second.id, 'Running');
-  }, 240_000);
+  });
 });

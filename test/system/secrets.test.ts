@@ -24,9 +24,7 @@ function filesBelow(directory: string): string[] {
 }
 
 describe('secrets of a site', () => {
-  it('the MAAS key, the keys of a cluster and of its backups are in no byte of the portal, and no secret is in any argument', {
-    timeout: 120_000,
-  }, async () => {
+  it('the MAAS key, the keys of a cluster and of its backups are in no byte of the portal, and no secret is in any argument', async () => {
     await using site = await Site.start({ speed: 200 });
     const key = String(site.simulator.ready['adminKey']);
     const userKey = String(site.simulator.ready['userKey']);
