@@ -5,6 +5,7 @@
 import type { IncomingMessage } from 'node:http';
 import { PassThrough, type Duplex } from 'node:stream';
 import { createWebSocketStream, type WebSocket, WebSocketServer } from 'ws';
+import { ChannelOutput } from './channel-output.ts';
 import type { ApiCore, ExecRequest } from './core.ts';
 import type { Json, KubeObject } from './json.ts';
 import type { ApiRequest } from './request.ts';
@@ -154,24 +155,21 @@ async function commandOverWebSocket(
       stdin.once('drain', () => connection.resume());
     }
   });
-  const send = (channel: number, chunk: Buffer) => {
-    if (connection.readyState === connection.OPEN)
-      connection.send(Buffer.concat([Buffer.from([channel]), chunk]));
-  };
-  send(CHANNEL.stdout, Buffer.alloc(0)); // tells the client that the streams are there
+  const output = new ChannelOutput(connection);
+  output.send(CHANNEL.stdout, Buffer.alloc(0)); // tells the client that the streams are there
   const code = await run(
     core,
     pod,
     wants,
     {
       stdin: wants.stdin ? stdin : undefined,
-      stdout: (chunk) => wants.stdout && send(CHANNEL.stdout, chunk),
-      stderr: (chunk) => send(wants.tty ? CHANNEL.stdout : CHANNEL.stderr, chunk),
+      stdout: (chunk) => wants.stdout && output.send(CHANNEL.stdout, chunk),
+      stderr: (chunk) => output.send(wants.tty ? CHANNEL.stdout : CHANNEL.stderr, chunk),
     },
     gone.signal,
   );
-  send(CHANNEL.error, Buffer.from(JSON.stringify(outcome(code))));
-  connection.close(1000);
+  output.send(CHANNEL.error, Buffer.from(JSON.stringify(outcome(code))));
+  await output.close(1000);
 }
 
 /** Answers 101 with the chosen stream protocol. Throws ApiError when there is none in common. */
