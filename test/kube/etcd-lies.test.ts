@@ -1,11 +1,11 @@
 /** An etcd that answers nonsense: whatever is in its fields, looks at it end, and what they tell can be shown. */
 import { describe, expect, it } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
 import { computeConditions } from '../../src/cluster/conditions.ts';
 import { plan } from '../../src/cluster/plan.ts';
 import { memberHex } from '../../src/cluster/stray-members.ts';
 import { createEtcdClient } from '../../src/kube/etcd.ts';
 import { describeAlarms } from '../../src/kube/etcd-alarms.ts';
+import { patientClock } from '../support/patient-clock.ts';
 import { NOW, scene } from '../support/scenes.ts';
 import { sendJson, startTlsServer } from '../support/tls-server.ts';
 
@@ -18,7 +18,7 @@ async function asked(answers: Record<string, unknown>) {
     else sendJson(response, 200, body ?? null);
   });
   const { server: url, ...identity } = server.target;
-  const client = createEtcdClient([url], identity, { clock: systemClock });
+  const client = createEtcdClient([url], identity, { clock: patientClock });
   return {
     client,
     async [Symbol.asyncDispose]() {

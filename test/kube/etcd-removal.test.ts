@@ -1,7 +1,7 @@
 /** With which calls a member leaves etcd: who is asked for what, in which order. */
 import { expect, it } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
 import { createEtcdClient } from '../../src/kube/etcd.ts';
+import { patientClock } from '../support/patient-clock.ts';
 import {
   clientPair,
   readBody,
@@ -49,7 +49,7 @@ it('a leader hands over first, and is not the one that is asked to remove itself
   const admin = await clientPair(ca);
   const endpoints = servers.map(({ target }) => target.server);
   const client = stack.use(
-    createEtcdClient(endpoints, { caPem: ca.certPem, ...admin }, { clock: systemClock }),
+    createEtcdClient(endpoints, { caPem: ca.certPem, ...admin }, { clock: patientClock }),
   );
   expect(await client.remove('11', new AbortController().signal)).toBe('removed');
   const [handover, removal, ...more] = changes;

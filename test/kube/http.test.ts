@@ -9,9 +9,11 @@ import type { KubeObject } from '../../src/kube/client.ts';
 import { createKubeClient } from '../../src/kube/http.ts';
 import { createClusterPki } from '../../src/kube/pki.ts';
 import { ManualClock } from '../support/manual-clock.ts';
+import { ownPort } from '../support/own-port.ts';
+import { patientClock } from '../support/patient-clock.ts';
 import { clientName, readBody, sendJson, startConnectProxy, startTlsServer } from '../support/tls-server.ts';
 
-const options = { clock: systemClock, log: silentLog };
+const options = { clock: patientClock, log: silentLog };
 const signal = new AbortController().signal;
 
 function node(name: string, extra: Record<string, unknown> = {}): KubeObject {
@@ -255,15 +257,9 @@ describe('the Kubernetes client', () => {
   });
 
   it('says that nobody listens, and ends with the reason of the caller when he aborts', async () => {
-    let port = 0;
-    {
-      await using gone = await startTlsServer((_, response) => sendJson(response, 200, {}));
-      port = gone.port;
-      await using hanging = createKubeClient(gone.target, options);
-      await hanging.request({ path: '/' }, signal);
-    }
     await using server = await startTlsServer(() => {}); // never answers
-    await using dead = createKubeClient({ ...server.target, server: `https://127.0.0.1:${port}` }, options);
+    const nowhere = `https://127.0.0.1:${await ownPort()}`;
+    await using dead = createKubeClient({ ...server.target, server: nowhere }, options);
     const refused = await failure(dead.get('/api/v1/nodes/a', signal));
     expect([refused.code, refused.details?.['reason']]).toEqual(['KUBE_UNREACHABLE', 'refused']);
 
@@ -273,7 +269,8 @@ describe('the Kubernetes client', () => {
     await tick();
     stop.abort(new Error('enough'));
     await expect(pending).rejects.toThrow('enough');
-    const late = await failure(client.request({ path: '/', timeoutMs: 30 }, signal));
+    await using hurried = createKubeClient(server.target, { ...options, clock: systemClock });
+    const late = await failure(hurried.request({ path: '/', timeoutMs: 30 }, signal));
     expect([late.code, late.details?.['reason']]).toEqual(['KUBE_UNREACHABLE', 'timeout']);
   });
 

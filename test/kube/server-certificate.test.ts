@@ -1,10 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
 import { serverCertificateExpiry } from '../../src/kube/server-certificate.ts';
-import { sendJson, startConnectProxy, startTlsServer } from '../support/tls-server.ts';
+import { ownPort } from '../support/own-port.ts';
+import { patientClock } from '../support/patient-clock.ts';
+import { sendJson, startConnectProxy, startTlsServer, testPki } from '../support/tls-server.ts';
 
 const signal = new AbortController().signal;
-const options = { clock: systemClock };
+const options = { clock: patientClock };
 
 describe("the end of a server's certificate", () => {
   it('is read from its handshake, straight or through the machine network proxy', async () => {
@@ -23,15 +24,13 @@ describe("the end of a server's certificate", () => {
       issuedAtMs,
     });
     const nowMs = Date.now();
-    const still = { clock: { ...systemClock, now: () => nowMs } };
+    const still = { clock: { ...patientClock, now: () => nowMs } };
     expect(await serverCertificateExpiry(server.target, still, signal)).toBe(nowMs);
   });
 
   it('is unknown when nobody answers', async () => {
-    const { target } = await startTlsServer(() => {}).then(async (server) => {
-      await server[Symbol.asyncDispose]();
-      return server;
-    });
+    const { ca } = await testPki();
+    const target = { server: `https://127.0.0.1:${await ownPort()}`, caPem: ca.certPem };
     await expect(serverCertificateExpiry(target, options, signal)).rejects.toMatchObject({
       code: 'KUBE_UNREACHABLE',
     });

@@ -30,6 +30,7 @@ import { cordonNode, deleteNode, syncNode } from '../../src/kube/nodes.ts';
 import { kubeVipRbac, upgradeRbac } from '../../src/kube/rbac.ts';
 import type { TestApiServer } from './api-server.ts';
 import { resolvedProfile } from './node-input.ts';
+import { patientClock } from './patient-clock.ts';
 import { clientPair, testPki } from './tls-server.ts';
 
 const signal = new AbortController().signal;
@@ -40,7 +41,7 @@ const FACTS = {
   endpointHost: '10.20.0.200',
   endpointPort: 6443,
 };
-const applying = { clock: systemClock, fieldManager: 'pcg-bootstrapper/test', force: true };
+const applying = { clock: patientClock, fieldManager: 'pcg-bootstrapper/test', force: true };
 
 /**
  * A real server judges tokens and rights by what its own watches have brought, milliseconds later, and believes a
@@ -271,16 +272,24 @@ export function apiServerSuite(start: () => Promise<TestApiServer>): void {
   it('elects one leader, hands over at release, and never has two', async () => {
     await using server = await start();
     const log: string[] = [];
-    const candidate = (identity: string, stop: AbortSignal) =>
+    /** Looks at the lease that were in vain. */
+    const waits = { one: 0, two: 0 };
+    const candidate = (identity: 'one' | 'two', stop: AbortSignal) =>
       leadWhilePossible(
         {
           client: server.client,
-          clock: systemClock,
+          clock: {
+            ...patientClock,
+            sleep: (ms, until) => {
+              waits[identity] += 1;
+              return patientClock.sleep(ms, until);
+            },
+          },
           log: silentLog,
           namespace: 'default',
           name: 'leader',
           identity,
-          timings: { leaseMs: 30_000, renewDeadlineMs: 20_000, retryMs: 100 },
+          timings: { leaseMs: 300_000, renewDeadlineMs: 200_000, retryMs: 100 },
         },
         stop,
         async (leading) => {
@@ -295,7 +304,7 @@ export function apiServerSuite(start: () => Promise<TestApiServer>): void {
     const one = candidate('one', first.signal);
     while (log.length === 0) await systemClock.sleep(10);
     const two = candidate('two', second.signal);
-    await systemClock.sleep(500);
+    while (waits.two < 4) await systemClock.sleep(10);
     expect(log).toEqual(['one starts']);
     first.abort();
     await one;

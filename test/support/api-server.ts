@@ -18,6 +18,7 @@ import { R } from '../../src/simulator/kubernetes/api/resources.ts';
 import { ApiFront } from '../../src/simulator/kubernetes/api/serve.ts';
 import { createDefaults } from '../../src/simulator/kubernetes/node/default-rbac.ts';
 import { ownPort } from './own-port.ts';
+import { patientClock } from './patient-clock.ts';
 import { clientPair, testPki } from './tls-server.ts';
 
 const HOUR_MS = 3_600_000;
@@ -55,7 +56,7 @@ async function describeServer(port: number) {
   };
   const clients: KubeClient[] = [];
   const connect = (changes: Partial<KubeTarget>) => {
-    const client = createKubeClient({ ...target, ...changes }, { clock: systemClock, log: silentLog });
+    const client = createKubeClient({ ...target, ...changes }, { clock: patientClock, log: silentLog });
     clients.push(client);
     return client;
   };

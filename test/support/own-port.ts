@@ -5,12 +5,12 @@
  */
 import { readFileSync } from 'node:fs';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
+import { createServer, type ListenOptions } from 'node:net';
 
 const LOWEST = 10_000;
 const HIGHEST = 65_535;
 
-/** Free on 127.0.0.1 at this moment, and chosen by chance: other test files choose as well. */
+/** Free on 127.0.0.1 at this moment, and nobody else's who asks here for as long as this process lives. */
 export async function ownPort(): Promise<number> {
   const [from, to] = readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8')
     .trim()
@@ -24,18 +24,25 @@ export async function ownPort(): Promise<number> {
   for (;;) {
     const nth = Math.floor(Math.random() * all);
     const port = nth < below ? LOWEST + nth : to + 1 + nth - below;
-    if (await isFree(port)) return port;
+    const claim = await listening({ path: `\0pcg-tests-port-${port}` });
+    const server = claim && (await listening({ port, host: '127.0.0.1' }));
+    if (!server) {
+      claim?.close();
+      continue; // somebody has it: another one will do
+    }
+    server.close();
+    await once(server, 'close');
+    return port;
   }
 }
 
-async function isFree(port: number): Promise<boolean> {
-  const server = createServer();
+/** Does not keep the process alive. A path that begins with a zero is a name that the kernel forgets with the process. */
+async function listening(where: ListenOptions) {
+  const server = createServer().unref();
   try {
-    await once(server.listen(port, '127.0.0.1'), 'listening');
+    await once(server.listen(where), 'listening');
+    return server;
   } catch {
-    return false; // somebody has it: another one will do
+    return undefined;
   }
-  server.close();
-  await once(server, 'close');
-  return true;
 }
