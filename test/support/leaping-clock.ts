@@ -1,13 +1,12 @@
 /**
  * Time that leaps to the next timer whenever this process has nothing to do: hours of waiting pass in no time, and a
- * machine under load makes a run longer but never makes a deadline pass. Sockets within the process count as work
- * for as long as the event loop still finds events; key generation and signatures, which run on other threads, are
- * counted where they are called.
+ * machine under load makes a run longer but never makes a deadline pass. It has something to do for as long as the
+ * event loop still finds events, other threads work for it, or bytes are between two of its sockets.
  */
-import { webcrypto } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import type { Clock } from '../../src/base/clock.ts';
 import { TimerQueue } from './timer-queue.ts';
+import { WorkUnderWay } from './work-under-way.ts';
 
 /** Looks at the event loop without an event before it counts as idle. */
 const QUIET_ROUNDS = 4;
@@ -28,7 +27,7 @@ export class LeapingClock implements Clock, Disposable {
    */
   constructor(behindMs: number = BEHIND_MS) {
     this.#epoch = Date.now() - behindMs;
-    work ??= new CryptoWork();
+    work ??= new WorkUnderWay();
   }
 
   now(): number {
@@ -86,46 +85,24 @@ export class LeapingClock implements Clock, Disposable {
   async #idle(): Promise<void> {
     let seen = events();
     for (let quiet = 0; quiet < QUIET_ROUNDS; ) {
-      if (pendingCrypto() > 0) await new Promise((resolve) => setTimeout(resolve, 1));
+      if (work?.ofThreads) await aMoment();
       await new Promise((resolve) => setImmediate(resolve));
       const now = events();
-      quiet = now === seen && pendingCrypto() === 0 ? quiet + 1 : 0;
+      quiet = now === seen && !work?.ofThreads ? quiet + 1 : 0;
       seen = now;
+      if (quiet < QUIET_ROUNDS || !work?.onWires()) continue;
+      quiet = 0;
+      await aMoment();
     }
   }
 }
+
+/** The loop sleeps until something comes, a millisecond at most: whoever is to do the work needs the core. */
+const aMoment = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 1));
 
 /** Events that the loop has handled: readable sockets, connections, finished work of other threads. */
 function events(): number {
   return performance.nodeTiming.uvMetricsInfo.events;
 }
 
-const METHODS = ['generateKey', 'importKey', 'exportKey', 'sign', 'verify', 'digest', 'deriveBits'] as const;
-
-/** Counts the calls of Web Crypto that have not ended; of the whole process, from the first clock on. */
-class CryptoWork {
-  pending = 0;
-
-  constructor() {
-    const subtle = Object.getPrototypeOf(webcrypto.subtle) as Record<string, unknown>;
-    for (const name of METHODS) {
-      const real = subtle[name] as (...given: unknown[]) => Promise<unknown>;
-      const count = this.#counted.bind(this);
-      subtle[name] = function (this: unknown, ...given: unknown[]) {
-        return count(real.apply(this, given));
-      };
-    }
-  }
-
-  async #counted(call: Promise<unknown>): Promise<unknown> {
-    this.pending += 1;
-    try {
-      return await call;
-    } finally {
-      this.pending -= 1;
-    }
-  }
-}
-
-let work: CryptoWork | undefined;
-const pendingCrypto = (): number => work?.pending ?? 0;
+let work: WorkUnderWay | undefined;
