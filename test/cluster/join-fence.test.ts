@@ -12,7 +12,7 @@ import { createEtcdClient, type EtcdClient, type EtcdMember } from '../../src/ku
 import { parseFault } from '../../src/simulator/maas/faults.ts';
 import { COLLECTIONS } from '../../src/store/records.ts';
 import { document as wanted } from '../support/engine.ts';
-import { createEtcdNodes, type EtcdNode } from '../support/etcd.ts';
+import { createEtcdNodes, type EtcdNode, PATIENT } from '../support/etcd.ts';
 import { leaks, NO_LEAKS, siteBreaches } from '../support/invariants.ts';
 import { describeWith } from '../support/needs.ts';
 import { clusterSpec } from '../support/node-input.ts';
@@ -110,7 +110,7 @@ describeWith(['etcd'], 'on real etcd processes', () => {
       createEtcdClient(
         nodes.map(({ clientUrl }) => clientUrl),
         cluster.identity,
-        { clock: systemClock },
+        { clock: PATIENT },
       );
     await until(client, (members) => members.length === names.length);
     return { cluster, nodes, client, [Symbol.asyncDispose]: () => cluster[Symbol.asyncDispose]() };
@@ -172,12 +172,12 @@ describeWith(['etcd'], 'on real etcd processes', () => {
 
   it('no place is held where it is not needed: the node is a member for long, or two others outvote it', async () => {
     await using s = await started(['cp-1']);
-    await leaving(s.client, {}, 'marked').step();
+    await patiently(leaving(s.client, {}, 'marked').step);
     const { grantedAt: _never, ...token } = GRANTED;
-    await leaving(s.client, { token }).step();
+    await patiently(leaving(s.client, { token }).step);
     expect(await members(s.client)).toEqual(['cp-1']);
     await using two = await started(['cp-1', 'cp-3']);
-    await leaving(two.client).step();
+    await patiently(leaving(two.client).step);
     expect(await members(two.client)).toEqual(['cp-1', 'cp-3']);
   });
 });

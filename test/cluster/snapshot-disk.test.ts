@@ -9,6 +9,7 @@ import type { SnapshotDoor, StepContext } from '../../src/cluster/context.ts';
 import { clearSpool, snapshotEtcd } from '../../src/cluster/policies/snapshot.ts';
 import type { ClusterDocument, ClusterStatus } from '../../src/contract/cluster.ts';
 import { document as wanted } from '../support/engine.ts';
+import { eventually } from '../support/eventually.ts';
 import { leaks, NO_LEAKS } from '../support/invariants.ts';
 import { clusterSpec, resolvedProfile } from '../support/node-input.ts';
 import { SimulatedSite } from '../support/simulated-site.ts';
@@ -208,9 +209,7 @@ describe('room for the gateway', () => {
     await mkdir(join(directory, 'cl-demo'));
     await writeFile(join(directory, 'cl-demo', 'etcd-2020.db'), 'whole');
     await using _site = await SimulatedSite.start({ speed: 200, snapshots: { directory, open } });
-    const end = Date.now() + 30_000;
-    while ((await files(directory)).includes('.spool') && Date.now() < end)
-      await new Promise((resolve) => setImmediate(resolve));
+    await eventually(async () => !(await files(directory)).includes('.spool'));
     expect(await files(directory)).toEqual(['cl-demo']);
     expect(await readFile(join(directory, 'cl-demo', 'etcd-2020.db'), 'utf8')).toBe('whole');
     await clearSpool({ directory, open }, silentLog); // nothing there

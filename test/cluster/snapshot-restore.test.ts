@@ -13,7 +13,7 @@ import type { Policies } from '../../src/contract/policies.ts';
 import { createEtcdClient } from '../../src/kube/etcd.ts';
 import { startBucket } from '../support/bucket.ts';
 import { document } from '../support/engine.ts';
-import { createEtcdNodes, type EtcdNode, type EtcdNodes } from '../support/etcd.ts';
+import { createEtcdNodes, type EtcdNode, type EtcdNodes, PATIENT } from '../support/etcd.ts';
 import { describeWith, findProgram } from '../support/needs.ts';
 import { clusterSpec } from '../support/node-input.ts';
 import { ownPort } from '../support/own-port.ts';
@@ -30,7 +30,13 @@ async function temporary() {
 
 const etcdctl = (args: readonly string[]) =>
   run(findProgram('etcdctl') ?? 'etcdctl', [...args], {
-    env: { ...process.env, ETCDCTL_API: '3' },
+    // Of its own it gives up after two and five seconds.
+    env: {
+      ...process.env,
+      ETCDCTL_API: '3',
+      ETCDCTL_DIAL_TIMEOUT: '120s',
+      ETCDCTL_COMMAND_TIMEOUT: '120s',
+    },
     maxBuffer: 64 * 1024 * 1024,
   });
 
@@ -77,8 +83,8 @@ function contextOf(
       directory,
       open: () => JSON.stringify({ accessKeyId: 'AK', secretAccessKey: 'SK' }),
     },
-    clock: systemClock,
-    etcd: async () => createEtcdClient([node.clientUrl], cluster.identity, { clock: systemClock }),
+    clock: PATIENT,
+    etcd: async () => createEtcdClient([node.clientUrl], cluster.identity, { clock: PATIENT }),
   };
   return context as StepContext;
 }

@@ -21,6 +21,9 @@ import { describe } from 'vitest';
 import { findProgram } from './needs.ts';
 import { readCloudConfig } from './node-input.ts';
 
+/** Only ends a hang: the script starts some hundred processes, on a busy machine one after the other. */
+const HANGS_MS = 240_000;
+
 /** Programs that the script calls and that must never be the real ones. */
 const STUBBED = [
   'apt-get',
@@ -187,7 +190,7 @@ export async function createBootstrapRoot(
         exec chroot "$1" /usr/local/sbin/pcg-bootstrap`;
       const ran = spawnSync(UNSHARE, [...isolation, '--', 'bash', '-c', enter, 'enter', root], {
         encoding: 'utf8',
-        timeout: 60_000,
+        timeout: HANGS_MS,
       });
       return { code: ran.status, output: ran.stdout + ran.stderr };
     },
