@@ -4,17 +4,18 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { BootedMachine } from '../../ports.ts';
-import { type Json, type KubeObject, clone } from '../api/json.ts';
-import { forbidden, isAllowed } from '../api/rbac.ts';
+import type { Json, KubeObject } from '../api/json.ts';
 import type { UserInfo } from '../api/request.ts';
 import { R } from '../api/resources.ts';
 import { type Note, note } from '../controllers/events.ts';
 import type { SimCluster } from './cluster.ts';
-import { crashed, isCrashLooping, recovered } from './crash-loop.ts';
-import { completesByItself, isCniPod, runtimeOf } from './pod-runtime.ts';
+import { KubeletPods } from './kubelet-pods.ts';
+import { nodeStatus } from './node-status.ts';
+import { isCniPod } from './pod-runtime.ts';
+import { mirrorPod } from './static-pods.ts';
 
-/** Times of real kubelets and images, milliseconds of hardware time. */
-const TIMES = { heartbeat: 10_000, pull: 4000, start: 1500, stop: 1500, job: 6000, retry: 2000 };
+/** Of real kubelets, in hardware time. */
+const HEARTBEAT_MS = 10_000;
 /** Heartbeats are not simulated faster than this (real milliseconds): a hundred nodes would do nothing else. */
 const MIN_HEARTBEAT_MS = 500;
 
@@ -37,16 +38,13 @@ export class Kubelet {
   readonly cluster: SimCluster;
   readonly options: KubeletOptions;
   readonly user: UserInfo;
-  /** Pods this kubelet has begun to run, by uid. */
-  readonly #running = new Map<string, AbortController>();
+  readonly #pods: KubeletPods;
   readonly #stop = new AbortController();
   readonly #machineId: string;
   readonly bootId = randomUUID();
   /** Monotonic time of the last successful renewal. */
   lastHeartbeat = Number.NEGATIVE_INFINITY;
   #cniReady = false;
-  #cniBroken: boolean | undefined;
-  #nextPodAddress = 2;
   /** The node was given up for a while, and its pods with it: none of them counts as Ready. */
   #podsDoubted = false;
 
@@ -56,6 +54,7 @@ export class Kubelet {
     const { machine } = options;
     const cloned = cluster.site.faults.take('cloned-image', machine);
     this.#machineId = cloned ? 'c10e'.repeat(8) : machine.systemId.padEnd(32, '0');
+    this.#pods = new KubeletPods(this);
     this.user = { name: `system:node:${options.nodeName}`, groups: ['system:nodes', 'system:authenticated'] };
   }
 
@@ -147,7 +146,7 @@ export class Kubelet {
   /** Heartbeats, and notices what it missed while the API was away. Runs until the machine stops. */
   async run(): Promise<void> {
     const { site } = this.cluster;
-    const period = Math.max(TIMES.heartbeat, MIN_HEARTBEAT_MS * site.pace.speed);
+    const period = Math.max(HEARTBEAT_MS, MIN_HEARTBEAT_MS * site.pace.speed);
     let missed = true;
     while (this.alive && !this.cluster.signal.aborted) {
       try {
@@ -164,10 +163,11 @@ export class Kubelet {
             this.#writeStatus();
             // Whoever deletes a mirror pod stops nothing: it comes back.
             for (const pod of this.options.staticPods) this.#mirror(pod);
-            if (this.#podsDoubted) await this.#vouchForPods();
-            await this.#judgeScheduler();
+            if (this.#podsDoubted) await this.#pods.vouch();
+            this.#podsDoubted = false;
+            await this.#pods.judgeScheduler();
           }
-          if (missed) this.syncPods();
+          if (missed) this.#pods.sync();
           missed = false;
         } else missed = true;
       } catch (error) {
@@ -177,35 +177,19 @@ export class Kubelet {
     }
   }
 
-  /** What runs here is Ready again, whatever was believed while nobody heard of it. */
-  async #vouchForPods(): Promise<void> {
-    for (const pod of this.cluster.core.store.list(R.pods)) {
-      const statuses: Json[] = pod.status?.containerStatuses ?? [];
-      const runs = pod.status?.phase === 'Running' && statuses.every(({ ready }) => ready);
-      if (pod.spec?.nodeName !== this.name || !runs || pod.metadata.deletionTimestamp) continue;
-      await this.#setPod(pod, this.signal, (draft) => {
-        draft.status = { ...draft.status, conditions: conditions(this.#now(), true) };
-      });
-    }
-    this.#podsDoubted = false;
+  /** A pod of this node appeared or changed. */
+  observe(pod: KubeObject): void {
+    if (this.alive) this.#pods.observe(pod);
   }
 
-  /** Crashes its scheduler once more while the fault strikes, and lets it run again afterwards. */
-  async #judgeScheduler(): Promise<void> {
-    const name = `kube-scheduler-${this.name}`;
-    const pod = this.cluster.core.store.get(R.pods, 'kube-system', name);
-    if (pod?.status?.phase !== 'Running') return;
-    const strikes = this.cluster.site.faults.take('scheduler-crash-loops', this.options.machine);
-    if (!strikes && !isCrashLooping(pod)) return;
-    await this.#setPod(pod, this.signal, (draft) => {
-      draft.status = (strikes ? crashed : recovered)(draft, this.#now());
-    });
+  /** A pod of this node is gone. */
+  forget(pod: KubeObject): void {
+    this.#pods.forget(pod);
   }
 
   stop(): void {
     this.#stop.abort(new Error('the machine stopped'));
-    for (const work of this.#running.values()) work.abort();
-    this.#running.clear();
+    this.#pods.stop();
     this.cluster.kubelets.delete(this.name);
   }
 
@@ -218,25 +202,10 @@ export class Kubelet {
     if (current?.status === (ready ? 'True' : 'False') && node.status?.nodeInfo?.bootID === this.bootId)
       return;
     this.#podsDoubted ||= current?.status === 'Unknown';
-    const now = new Date(core.clock.now()).toISOString().replace(/\.\d+Z$/, 'Z');
-    const healthy = (type: string, reason: string, message: string) => ({
-      type,
-      status: 'False',
-      reason,
-      message,
-      lastHeartbeatTime: now,
-      lastTransitionTime: now,
-    });
-    const { machine, nodeIp, version, maxPods } = this.options;
-    if (ready) this.cluster.site.reached(machine.systemId, 'ready');
+    const now = this.now();
+    if (ready) this.cluster.site.reached(this.options.machine.systemId, 'ready');
     const reason = ready ? 'NodeReady' : 'NodeNotReady';
-    this.#note(node, { reason, message: `Node ${this.name} status is now: ${reason}` });
-    const resources = {
-      cpu: String(machine.cpuCount),
-      memory: `${machine.memoryMiB * 1024}Ki`,
-      pods: String(maxPods),
-      'ephemeral-storage': '100Gi',
-    };
+    this.note(node, { reason, message: `Node ${this.name} status is now: ${reason}` });
     core.objects.change(
       core.type(R.nodes),
       undefined,
@@ -244,52 +213,7 @@ export class Kubelet {
       (draft) => {
         draft.status = {
           ...draft.status,
-          addresses: [
-            { type: 'InternalIP', address: nodeIp },
-            { type: 'Hostname', address: machine.hostname },
-          ],
-          capacity: resources,
-          allocatable: resources,
-          daemonEndpoints: { kubeletEndpoint: { Port: 10_250 } },
-          nodeInfo: {
-            architecture: 'amd64',
-            bootID: this.bootId,
-            containerRuntimeVersion: 'containerd://2.2.1',
-            kernelVersion: '6.8.0-88-generic',
-            kubeProxyVersion: '',
-            kubeletVersion: version,
-            machineID: this.#machineId,
-            operatingSystem: 'linux',
-            osImage: machine.image.includes('jammy') ? 'Ubuntu 22.04.5 LTS' : 'Ubuntu 24.04.4 LTS',
-            systemUUID: `00000000-0000-0000-0000-${machine.systemId.padEnd(12, '0').slice(0, 12)}`,
-          },
-          conditions: [
-            healthy(
-              'MemoryPressure',
-              'KubeletHasSufficientMemory',
-              'kubelet has sufficient memory available',
-            ),
-            healthy('DiskPressure', 'KubeletHasNoDiskPressure', 'kubelet has no disk pressure'),
-            healthy('PIDPressure', 'KubeletHasSufficientPID', 'kubelet has sufficient PID available'),
-            ready
-              ? {
-                  type: 'Ready',
-                  status: 'True',
-                  reason: 'KubeletReady',
-                  message: 'kubelet is posting ready status',
-                  lastHeartbeatTime: now,
-                  lastTransitionTime: now,
-                }
-              : {
-                  type: 'Ready',
-                  status: 'False',
-                  reason: 'KubeletNotReady',
-                  message:
-                    'container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error: cni plugin not initialized',
-                  lastHeartbeatTime: now,
-                  lastTransitionTime: now,
-                },
-          ],
+          ...nodeStatus({ ...this.options, bootId: this.bootId, machineId: this.#machineId, ready, now }),
         };
       },
       core.as(this.user, 'status'),
@@ -300,241 +224,26 @@ export class Kubelet {
     const { core } = this.cluster;
     const name = `${pod.name}-${this.name}`;
     if (core.store.get(R.pods, 'kube-system', name)) return;
-    const hash = randomUUID().replaceAll('-', '');
     core.objects.create(
       core.type(R.pods),
       'kube-system',
-      {
-        apiVersion: 'v1',
-        kind: 'Pod',
-        metadata: {
-          name,
-          namespace: 'kube-system',
-          labels: { component: pod.name, tier: 'control-plane' },
-          annotations: {
-            'kubernetes.io/config.mirror': hash,
-            'kubernetes.io/config.hash': hash,
-            'kubernetes.io/config.source': 'file',
-          },
-          ownerReferences: this.#ownNode().map((owner) => ({ ...owner, controller: true })),
-        },
-        spec: {
-          nodeName: this.name,
-          hostNetwork: true,
-          priorityClassName: 'system-node-critical',
-          tolerations: [{ operator: 'Exists', effect: 'NoExecute' }],
-          containers: [{ name: pod.name, image: pod.image, command: pod.command }],
-        },
-      },
+      mirrorPod(pod, this.name, this.#ownNode()),
       core.as(this.user),
     );
   }
 
-  /** Begins or ends pods by what the API says now. */
-  syncPods(): void {
-    const { core } = this.cluster;
-    const wanted = new Set<string>();
-    for (const pod of core.store.values(R.pods)) {
-      if (pod.spec?.nodeName !== this.name) continue;
-      wanted.add(pod.metadata.uid ?? '');
-      this.observe(pod);
-    }
-    for (const [uid, work] of this.#running)
-      if (!wanted.has(uid)) {
-        work.abort();
-        this.#running.delete(uid);
-      }
-  }
-
-  /** A pod of this node appeared or changed. */
-  observe(pod: KubeObject): void {
-    if (!this.alive) return;
-    const uid = pod.metadata.uid ?? '';
-    if (pod.metadata.deletionTimestamp) {
-      const key = `${uid}/stop`;
-      if (this.#running.has(key)) return;
-      this.#running.get(uid)?.abort();
-      void this.#track(key, (signal) => this.#terminate(pod, signal));
-      return;
-    }
-    if (this.#running.has(uid) || ['Succeeded', 'Failed'].includes(pod.status?.phase)) return;
-    void this.#track(uid, (signal) => this.#start(pod, signal));
-  }
-
-  forget(pod: KubeObject): void {
-    const uid = pod.metadata.uid ?? '';
-    for (const key of [uid, `${uid}/stop`]) {
-      this.#running.get(key)?.abort();
-      this.#running.delete(key);
-    }
-    this.cluster.containers.forget(pod);
-    if (isCniPod(pod)) this.#cniChanged();
-  }
-
-  async #track(key: string, work: (signal: AbortSignal) => Promise<void>): Promise<void> {
-    const control = new AbortController();
-    this.#running.set(key, control);
-    try {
-      await work(AbortSignal.any([control.signal, this.signal, this.cluster.signal]));
-    } catch (error) {
-      if (!control.signal.aborted && !this.signal.aborted && !this.cluster.signal.aborted) {
-        this.#running.delete(key);
-        this.cluster.site.log.debug({ machine: this.name, error: String(error) }, 'simulated pod failed');
-      }
-    }
-  }
-
-  #note(about: KubeObject, event: Omit<Note, 'component'>): void {
+  /** Writes an Event of this kubelet. */
+  note(about: KubeObject, event: Omit<Note, 'component'>): void {
     note(this.cluster.core, about, { ...event, component: 'kubelet', host: this.name });
   }
 
-  async #untilReachable(signal: AbortSignal): Promise<void> {
-    while (!(await this.apiReachable())) await this.cluster.site.pace.sleep(TIMES.retry, signal);
-    signal.throwIfAborted();
-  }
-
-  async #start(pod: KubeObject, signal: AbortSignal): Promise<void> {
-    const { site } = this.cluster;
-    const { pace } = site;
-    const known = pod.status?.phase === 'Running';
-    if (!known) {
-      await this.#setPod(pod, signal, (draft) => {
-        draft.status = {
-          ...draft.status,
-          phase: 'Pending',
-          hostIP: this.options.nodeIp,
-          startTime: this.#now(),
-          conditions: conditions(this.#now(), false),
-          containerStatuses: waiting(draft, 'ContainerCreating'),
-        };
-      });
-      while (!pod.spec.hostNetwork && !this.#cniReady) await pace.sleep(TIMES.retry, signal);
-      const mirror = pod.metadata.annotations?.['kubernetes.io/config.mirror'] !== undefined;
-      await pace.sleep(mirror ? TIMES.start : TIMES.pull, signal);
-      if (isCniPod(pod)) {
-        // Cilium's agents wait until the operator has registered their kinds.
-        while (waitsForDefinition(pod, this.cluster)) await pace.sleep(TIMES.retry, signal);
-        this.#cniBroken ??= site.faults.take('cni-never-ready', this.options.machine);
-        if (this.#cniBroken) {
-          await this.#setPod(pod, signal, (draft) => {
-            draft.status = {
-              ...draft.status,
-              phase: 'Running',
-              containerStatuses: running(draft, this.#now(), false),
-              conditions: conditions(this.#now(), false),
-            };
-          });
-          return;
-        }
-      }
-      const problem = runtimeOf(pod).problem;
-      if (problem) {
-        this.#note(pod, { type: 'Warning', reason: 'Failed', message: `Error: ${problem}` });
-        await this.#setPod(pod, signal, (draft) => {
-          draft.status = { ...draft.status, containerStatuses: waiting(draft, problem) };
-        });
-        return;
-      }
-    }
-    const podIp = pod.spec.hostNetwork ? this.options.nodeIp : (pod.status?.podIP ?? this.#podAddress());
-    if (!known) {
-      await this.#setPod(pod, signal, (draft) => {
-        draft.status = {
-          ...draft.status,
-          phase: 'Running',
-          hostIP: this.options.nodeIp,
-          podIP: podIp,
-          podIPs: [{ ip: podIp }],
-          containerStatuses: running(draft, this.#now(), true),
-          conditions: conditions(this.#now(), true),
-        };
-      });
-      for (const { name, image } of containersOf(pod)) {
-        this.#note(pod, { reason: 'Pulled', message: `Successfully pulled image "${image}"` });
-        this.#note(pod, { reason: 'Started', message: `Started container ${name}` });
-      }
-    }
-    if (isCniPod(pod)) {
-      await pace.sleep(TIMES.start, signal);
-      await this.#untilReachable(signal);
-      this.#cniChanged();
-    }
-    const codes = (pod.spec.containers ?? []).map((container: Json) =>
-      this.cluster.containers.runMain(pod, container, signal),
-    );
-    if (!completesByItself(pod)) {
-      await Promise.all(codes);
-      return;
-    }
-    await pace.sleep(TIMES.job, signal);
-    const exitCodes: number[] = await Promise.all(codes);
-    await this.#setPod(pod, signal, (draft) => {
-      draft.status = {
-        ...draft.status,
-        phase: exitCodes.every((code) => code === 0) ? 'Succeeded' : 'Failed',
-        conditions: conditions(this.#now(), false, 'PodCompleted'),
-        containerStatuses: (draft.status.containerStatuses ?? []).map((status: Json, index: number) => {
-          const exitCode = exitCodes[index] ?? 0;
-          const startedAt = status.state?.running?.startedAt ?? this.#now();
-          const message = this.cluster.containers.terminationMessage(
-            pod,
-            containersOf(pod)[index] ?? {},
-            exitCode,
-          );
-          return {
-            ...status,
-            ready: false,
-            started: false,
-            state: {
-              terminated: {
-                exitCode,
-                reason: exitCode === 0 ? 'Completed' : 'Error',
-                ...(message === '' ? {} : { message }),
-                startedAt,
-                finishedAt: this.#now(),
-              },
-            },
-          };
-        }),
-      };
-    });
-  }
-
-  async #terminate(pod: KubeObject, signal: AbortSignal): Promise<void> {
-    const { pace } = this.cluster.site;
-    const grace = (pod.metadata.deletionGracePeriodSeconds ?? 30) * 1000;
-    for (const { name } of containersOf(pod))
-      this.#note(pod, { reason: 'Killing', message: `Stopping container ${name}` });
-    await pace.sleep(Math.min(TIMES.stop, grace), signal);
-    await this.#untilReachable(signal);
-    const { core } = this.cluster;
-    const current = core.store.get(R.pods, pod.metadata.namespace, pod.metadata.name);
-    if (current?.metadata.uid !== pod.metadata.uid) return;
-    core.objects.delete(core.type(R.pods), pod.metadata.namespace, pod.metadata.name, {
-      gracePeriodSeconds: 0,
-    });
-  }
-
-  /** Writes the pod's status when the API can be reached; nothing when the pod is gone or another one. */
-  async #setPod(pod: KubeObject, signal: AbortSignal, edit: (draft: KubeObject) => void): Promise<void> {
-    await this.#untilReachable(signal);
-    const { core } = this.cluster;
-    const { namespace, name, uid } = pod.metadata;
-    if (core.store.get(R.pods, namespace, name)?.metadata.uid !== uid) throw new Error('the pod is gone');
-    const at = {
-      group: '',
-      resource: 'pods',
-      subresource: 'status',
-      namespace: namespace ?? '',
-      name,
-      verb: 'patch',
-    };
-    if (!isAllowed(core.store, this.user, at)) throw forbidden(this.user, at);
-    core.objects.change(core.type(R.pods), namespace, name, edit, core.as(this.user, 'status'));
+  /** Has this node a network for pods? */
+  get cniReady(): boolean {
+    return this.#cniReady;
   }
 
   /** The node is ready for pods exactly while a CNI pod is ready here. */
-  #cniChanged(): void {
+  cniChanged(): void {
     let ready = false;
     for (const pod of this.cluster.core.store.values(R.pods))
       if (
@@ -549,67 +258,8 @@ export class Kubelet {
     this.#writeStatus();
   }
 
-  #podAddress(): string {
-    const node = this.cluster.core.store.get(R.nodes, undefined, this.name);
-    const base = String(node?.spec?.podCIDR ?? '192.168.0.0/24').split('/')[0] ?? '192.168.0.0';
-    const [a, b, c] = base.split('.');
-    this.#nextPodAddress = this.#nextPodAddress >= 254 ? 2 : this.#nextPodAddress + 1;
-    return `${a}.${b}.${c}.${this.#nextPodAddress}`;
-  }
-
-  #now(): string {
+  /** RFC 3339, whole seconds. */
+  now(): string {
     return new Date(this.cluster.site.clock.now()).toISOString().replace(/\.\d+Z$/, 'Z');
   }
-}
-
-function conditions(time: string, ready: boolean, reason?: string): Json[] {
-  const make = (type: string, ok: boolean) => ({
-    type,
-    status: ok ? 'True' : 'False',
-    lastProbeTime: null,
-    lastTransitionTime: time,
-    ...(ok ? {} : { reason: reason ?? 'ContainersNotReady' }),
-  });
-  return [
-    make('PodReadyToStartContainers', true),
-    make('Initialized', true),
-    make('Ready', ready),
-    make('ContainersReady', ready),
-    make('PodScheduled', true),
-  ];
-}
-
-function waitsForDefinition(pod: KubeObject, { core }: SimCluster): boolean {
-  const isCilium = containersOf(pod).some(({ image }) => /\/cilium\/cilium[:@]/.test(image));
-  return isCilium && !core.store.get(R.crds, undefined, 'ciliumnodes.cilium.io');
-}
-
-const containersOf = (pod: KubeObject): Json[] => pod.spec?.containers ?? [];
-
-function waiting(pod: KubeObject, reason: string): Json[] {
-  return containersOf(pod).map((container) => ({
-    name: container.name,
-    image: container.image,
-    imageID: '',
-    ready: false,
-    started: false,
-    restartCount: 0,
-    state: { waiting: { reason } },
-    lastState: {},
-  }));
-}
-
-function running(pod: KubeObject, time: string, ready: boolean): Json[] {
-  const before: Json[] = clone(pod.status?.containerStatuses ?? []);
-  return containersOf(pod).map((container) => ({
-    name: container.name,
-    image: container.image,
-    imageID: `${String(container.image).split(':')[0]}@sha256:${'0'.repeat(64)}`,
-    containerID: `containerd://${randomUUID().replaceAll('-', '').repeat(2)}`,
-    ready,
-    started: true,
-    restartCount: before.find((item) => item.name === container.name)?.restartCount ?? 0,
-    state: { running: { startedAt: time } },
-    lastState: {},
-  }));
 }
