@@ -10,10 +10,11 @@ import { conditions, containersOf, ended, running, waiting } from './pod-status.
 
 /** Times of real kubelets and images, milliseconds of hardware time. */
 const TIMES = { pull: 4000, start: 1500, stop: 1500, job: 6000, retry: 2000 };
+const STOP = '/stop';
 
 export class KubeletPods {
   readonly #kubelet: Kubelet;
-  /** Pods this kubelet has begun to run, by uid; what ends one, by `<uid>/stop`. */
+  /** Pods this kubelet has begun to run, by uid; what ends one, by its uid and `/stop`. */
   readonly #running = new Map<string, AbortController>();
   #cniBroken: boolean | undefined;
   #nextPodAddress = 2;
@@ -31,10 +32,10 @@ export class KubeletPods {
       wanted.add(pod.metadata.uid ?? '');
       this.observe(pod);
     }
-    for (const [uid, work] of this.#running)
-      if (!wanted.has(uid)) {
+    for (const [key, work] of this.#running)
+      if (!wanted.has(key.replace(STOP, ''))) {
         work.abort();
-        this.#running.delete(uid);
+        this.#running.delete(key);
       }
   }
 
@@ -42,7 +43,7 @@ export class KubeletPods {
   observe(pod: KubeObject): void {
     const uid = pod.metadata.uid ?? '';
     if (pod.metadata.deletionTimestamp) {
-      const key = `${uid}/stop`;
+      const key = `${uid}${STOP}`;
       if (this.#running.has(key)) return;
       this.#running.get(uid)?.abort();
       void this.#track(key, (signal) => this.#terminate(pod, signal));
@@ -55,7 +56,7 @@ export class KubeletPods {
   /** A pod of this node is gone. */
   forget(pod: KubeObject): void {
     const uid = pod.metadata.uid ?? '';
-    for (const key of [uid, `${uid}/stop`]) {
+    for (const key of [uid, `${uid}${STOP}`]) {
       this.#running.get(key)?.abort();
       this.#running.delete(key);
     }
