@@ -76,7 +76,7 @@ async function patiently<T>(change: () => Promise<T>): Promise<T> {
 }
 
 function isOfTheMoment({ code, retryable, details, message }: PcgError): boolean {
-  if (code === 'ETCD_QUORUM_AT_RISK') return /^quorum-/.test(String(details?.['reason']));
+  if (code === 'ETCD_QUORUM_AT_RISK') return String(details?.['reason']).startsWith('quorum-');
   return retryable && (details?.['grpcCode'] === 14 || message.startsWith('no healthy member'));
 }
 

@@ -36,5 +36,7 @@ it('goes on ending a pod when it looks at all of them meanwhile', async () => {
   pods.sync();
   pods.sync();
   stopped();
-  await eventually(() => core.store.get(R.pods, 'default', 'web') === undefined);
+  const left = () => core.store.get(R.pods, 'default', 'web');
+  await eventually(() => left() === undefined);
+  expect(left()).toBeUndefined();
 });
