@@ -1,5 +1,6 @@
 /** The command as a user meets it: exit codes, messages, streams. Real processes. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -125,7 +126,9 @@ describe('pcg', () => {
       expect(answers.at(-1)).toBe(429);
       expect(await signIn('192.0.2.2')).toBe(other);
     } finally {
+      const gone = portal.exitCode ?? once(portal, 'exit');
       portal.kill('SIGTERM');
+      await gone; // its directory goes next
     }
   });
 

@@ -1,6 +1,6 @@
 /** Clusters through the real API with a gateway on a real tunnel: created, changed, deleted by the rules of the house. */
 import { describe, expect, it } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
+import { steadyClock } from '../support/steady-clock.ts';
 import { ClusterSchema } from '../../src/contract/cluster.ts';
 import { connectGateway } from '../support/fake-gateway.ts';
 import { eventually } from '../support/eventually.ts';
@@ -210,7 +210,8 @@ describe('delete, abort, force delete', () => {
 
   it('opens force delete 15 minutes after Delete, for administrators, and waits for nobody (R124-R128)', async () => {
     let skewMs = 0;
-    const clock = { ...systemClock, now: () => Date.now() + skewMs };
+    const began = Date.now();
+    const clock = { ...steadyClock, now: () => began + skewMs };
     await using s = await site({ clock });
     const { body: cluster } = await create(s.portal);
     const at = `/api/v1/clusters/${cluster.id}`;

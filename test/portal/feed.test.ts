@@ -4,7 +4,8 @@ import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { type Clock, systemClock } from '../../src/base/clock.ts';
+import type { Clock } from '../../src/base/clock.ts';
+import { steadyClock } from '../support/steady-clock.ts';
 import { connectGateway } from '../support/fake-gateway.ts';
 import { eventually } from '../support/eventually.ts';
 import { clusterSpec, clusterStatus, testPortal, type TestPortal } from '../support/portal.ts';
@@ -142,9 +143,9 @@ describe('the feed', () => {
     const STALL_MS = 12_345;
     const stalls = new Set<() => void>();
     const clock: Clock = {
-      ...systemClock,
+      ...steadyClock,
       timer(ms, run) {
-        if (ms !== STALL_MS) return systemClock.timer(ms, run);
+        if (ms !== STALL_MS) return steadyClock.timer(ms, run);
         stalls.add(run);
         return { [Symbol.dispose]: () => void stalls.delete(run) };
       },

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect } from 'node:tls';
 import { describe, expect, it } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
+import { steadyClock } from '../support/steady-clock.ts';
 import { Secret, silentLog } from '../../src/base/log.ts';
 import { type KubeAccess, type KubeListener, openKubeListener } from '../../src/portal/kube-listener.ts';
 import type { Portal } from '../../src/portal/portal.ts';
@@ -25,7 +25,7 @@ async function door(
   const db = await openStore({ kind: 'sqlite', path: options.store ?? ':memory:' });
   const portal: Pick<Portal, 'db' | 'clock' | 'log' | 'publicUrl' | 'knowsItsUrl'> = {
     db,
-    clock: systemClock,
+    clock: steadyClock,
     log: silentLog,
     publicUrl: options.publicUrl ?? 'http://127.0.0.1:1',
     knowsItsUrl: options.publicUrl !== undefined,
@@ -131,7 +131,7 @@ describe('a portal behind a load balancer on HTTPS', () => {
       publicUrl: 'https://pcg.example.test/',
       store: { kind: 'sqlite', path: ':memory:' },
       admin: { email: ADMIN.email, password: new Secret(ADMIN.password) },
-      clock: systemClock,
+      clock: steadyClock,
       log: silentLog,
       page: false,
     });

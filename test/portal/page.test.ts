@@ -1,7 +1,7 @@
 /** The page in Debian's Chromium, with a gateway on a real tunnel behind the portal. */
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
+import { steadyClock } from '../support/steady-clock.ts';
 import { generateIdentity } from '../../src/tunnel/identity.ts';
 import { pairWithPortal } from '../../src/tunnel/pair-client.ts';
 import { startBrowser, type TestBrowser } from '../support/browser.ts';
@@ -33,7 +33,7 @@ describeWith(['chromium'], 'the page', () => {
       expect(await page.getByLabel(`Commands: ${way}`).textContent()).toContain(code);
     }
     const identity = generateIdentity();
-    const paired = await pairWithPortal({ portalUrl: portal.url, code, identity, clock: systemClock });
+    const paired = await pairWithPortal({ portalUrl: portal.url, code, identity, clock: steadyClock });
     await page.getByText('berlin-dc1 is paired').waitFor();
     await page.getByText(paired.words).waitFor();
     await using _gateway = await connectGateway(identity, paired);

@@ -1,6 +1,6 @@
 /** Pairing against the portal's API with the gateway's real client (R30-R36, X17). */
 import { describe, expect, it } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
+import { steadyClock } from '../support/steady-clock.ts';
 import { generateIdentity } from '../../src/tunnel/identity.ts';
 import { pairWithPortal } from '../../src/tunnel/pair-client.ts';
 import { connectGateway } from '../support/fake-gateway.ts';
@@ -10,7 +10,7 @@ import { testPortal, type TestPortal } from '../support/portal.ts';
 const codeFor = async (portal: TestPortal, body: Record<string, string>) =>
   (await portal.call('POST', '/api/v1/pairing-codes', body)).body;
 const pair = (portal: TestPortal, code: string, identity = generateIdentity()) =>
-  pairWithPortal({ portalUrl: portal.url, code, identity, clock: systemClock });
+  pairWithPortal({ portalUrl: portal.url, code, identity, clock: steadyClock });
 const gateways = async (portal: TestPortal) => (await portal.call('GET', '/api/v1/gateways')).body.items;
 
 describe('a pairing code', () => {
@@ -46,7 +46,7 @@ describe('a pairing code', () => {
 
   it('is revoked by a newer one, by hand, and by time; nothing half-registered stays (R36)', async () => {
     let skewMs = 0;
-    await using portal = await testPortal({ clock: { ...systemClock, now: () => Date.now() + skewMs } });
+    await using portal = await testPortal({ clock: { ...steadyClock, now: () => Date.now() + skewMs } });
     const older = await codeFor(portal, { gatewayName: 'dc1' });
     const newer = await codeFor(portal, { gatewayName: 'dc1' });
     await expect(pair(portal, older.code)).rejects.toMatchObject({ code: 'PAIRING_CODE_REVOKED' });

@@ -335,6 +335,10 @@ describe('who may pass', () => {
     expect(denied.status).toBe(403);
     expect(await denied.json()).toMatchObject({ kind: 'Status', problem: { code: 'SITE_POLICY_DENIED' } });
     await s.gateway.disconnect();
+    await eventually(async () => {
+      const { body } = await s.portal.call('GET', '/api/v1/gateways');
+      return body.items[0].connection.state === 'disconnected';
+    });
     const offline = await fetch(`${s.base}/api`, { headers: bearer(s) });
     expect(offline.status).toBe(503);
     expect(await offline.json()).toMatchObject({

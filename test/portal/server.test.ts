@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Agent, request } from 'undici';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
+import { steadyClock } from '../support/steady-clock.ts';
 import { Secret, silentLog } from '../../src/base/log.ts';
 import { startPortal } from '../../src/portal/server.ts';
 import { generateIdentity } from '../../src/tunnel/identity.ts';
@@ -98,7 +98,7 @@ describe('the listener', () => {
       tls: { pair: { cert: file('cert.pem', pair.certPem), key: file('key.pem', pair.keyPem) } },
       store: { kind: 'sqlite', path: ':memory:' },
       admin: { email: ADMIN.email, password: new Secret(ADMIN.password) },
-      clock: systemClock,
+      clock: steadyClock,
       log: silentLog,
       page: false,
     });
@@ -128,7 +128,7 @@ describe('the listener', () => {
       code,
       identity,
       caPem: ca.certPem,
-      clock: systemClock,
+      clock: steadyClock,
     });
     await using gateway = await connectGateway(identity, paired, { caPem: ca.certPem });
     await gateway.document('cloud-account', 'ca-site1');
@@ -180,7 +180,7 @@ describe('the listener', () => {
         port: 0,
         store: { kind: 'sqlite', path: `${portal.directory}/other.db` },
         admin: { email: 'root@example.test' },
-        clock: systemClock,
+        clock: steadyClock,
         log,
         page: false,
       });
@@ -206,7 +206,7 @@ describe('the listener', () => {
       host: '127.0.0.1',
       port: Number(new URL(portal.url).port),
       admin: { email: ADMIN.email, password: new Secret(ADMIN.password) },
-      clock: systemClock,
+      clock: steadyClock,
       log: silentLog,
       page: false,
     };

@@ -17,7 +17,8 @@ import { describeWith } from '../support/needs.ts';
 import { type OpensslFiles, opensslFiles } from '../support/openssl.ts';
 import { ADMIN, clusterSpec, gatewayStatus } from '../support/portal.ts';
 import { testCa } from '../support/wire.ts';
-import { type Clock, systemClock } from '../../src/base/clock.ts';
+import type { Clock } from '../../src/base/clock.ts';
+import { steadyClock } from '../support/steady-clock.ts';
 
 interface Scene extends AsyncDisposable {
   readonly files: OpensslFiles;
@@ -32,7 +33,7 @@ interface Scene extends AsyncDisposable {
 
 async function scene(
   tls: (files: OpensslFiles) => TlsFiles = ({ pair }) => ({ pair }),
-  clock: Clock = systemClock,
+  clock: Clock = steadyClock,
 ): Promise<Scene> {
   await using stack = new AsyncDisposableStack();
   const files = stack.use(opensslFiles());
@@ -81,7 +82,7 @@ async function scene(
     async connect(name) {
       const { code } = JSON.parse(await call('POST', '/api/v1/pairing-codes', { gatewayName: name }));
       const identity = generateIdentity();
-      const trusting = { caPem: files.caPem, clock: systemClock };
+      const trusting = { caPem: files.caPem, clock: steadyClock };
       const paired = await pairWithPortal({ portalUrl: portal.url, code, identity, ...trusting });
       const gateway = await connectGateway(identity, paired, { ...trusting, account: `ca-${name}` });
       await gateway.document('cloud-account', `ca-${name}`);
@@ -107,12 +108,21 @@ function shown({ files, portal }: Scene): Promise<string> {
   });
 }
 
+/** The portal looks at its files every 10 s. */
+const LOOK_MS = 10_000;
+
+/** Looks at them only when told: never while a test is between two of them. */
+const notLooking: Clock = {
+  ...steadyClock,
+  sleep: (ms, signal) => steadyClock.sleep(ms === LOOK_MS ? 24 * 3_600_000 : ms, signal),
+};
+
 describeWith(['openssl'], 'a certificate that is renewed (61)', () => {
   it('61: new handshakes get the new certificate, the tunnel that is there stays, and a new one comes by it', async () => {
-    // the portal looks every 10 s; here twenty times as often, while every deadline of the tunnel stays as it is
+    // here twenty times as often, while every deadline of the tunnel stays as it is
     const looking: Clock = {
-      ...systemClock,
-      sleep: (ms, signal) => systemClock.sleep(ms === 10_000 ? 500 : ms, signal),
+      ...steadyClock,
+      sleep: (ms, signal) => steadyClock.sleep(ms === LOOK_MS ? 500 : ms, signal),
     };
     await using stage = await scene(undefined, looking);
     await using gateway = await stage.connect('dc1');
@@ -138,7 +148,7 @@ describeWith(['openssl'], 'a certificate that is renewed (61)', () => {
   });
 
   it('61: half a file, a key of another certificate, an expired one and no file at all change nothing but the alarm', async () => {
-    await using stage = await scene();
+    await using stage = await scene(undefined, notLooking);
     const { pair, directory } = stage.files;
     const spare = { cert: join(directory, 'spare.pem'), key: join(directory, 'spare.key') };
     const good = { cert: readFileSync(pair.cert), key: readFileSync(pair.key) };
@@ -221,7 +231,7 @@ describeWith(['openssl'], 'a certificate that is renewed (61)', () => {
       link(pair.cert, live.cert);
       link(pair.key, live.key);
       return { pair: live };
-    });
+    }, notLooking);
     const { directory } = stage.files;
     const next = { cert: join(directory, 'cert2.pem'), key: join(directory, 'key2.pem') };
     stage.files.issue('second', { to: next });
@@ -234,7 +244,7 @@ describeWith(['openssl'], 'a certificate that is renewed (61)', () => {
   });
 
   it('61: a private CA that is renewed is in the next kubeconfig', async () => {
-    await using stage = await scene(({ pair, caFile }) => ({ pair, ca: caFile }));
+    await using stage = await scene(({ pair, caFile }) => ({ pair, ca: caFile }), notLooking);
     using renewed = opensslFiles();
     await using gateway = await stage.connect('dc1');
     gateway.answer('POST /v1/accounts/ca-dc1/explain', 200, { feasible: true, pools: [], problems: [] });

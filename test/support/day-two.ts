@@ -187,13 +187,19 @@ export class DayTwo {
     );
   }
 
-  /** Deletes (or aborts) and proves that MAAS has everything back. */
+  /** Deletes (or aborts, unless it is complete by now) and proves that MAAS has everything back. */
   async gone(cluster: Cluster, how: 'delete' | 'abort' = 'delete'): Promise<void> {
-    await this.call(
-      'POST',
-      `/clusters/${cluster.id}/${how}`,
-      how === 'delete' ? { confirm: cluster.spec.name } : {},
-    );
+    const end = (way: 'delete' | 'abort') =>
+      this.call(
+        'POST',
+        `/clusters/${cluster.id}/${way}`,
+        way === 'delete' ? { confirm: cluster.spec.name } : {},
+      );
+    // The portal decides: a look before might be too old by the time that it is asked.
+    await end(how).catch(async (error: unknown) => {
+      if (how === 'delete' || !(error instanceof PcgError && error.code === 'CONFLICT')) throw error;
+      await end('delete');
+    });
     await this.until(
       cluster.id,
       'Deleted',

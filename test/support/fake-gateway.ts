@@ -4,7 +4,8 @@
  */
 import type http from 'node:http';
 import type { Duplex } from 'node:stream';
-import { type Clock, systemClock } from '../../src/base/clock.ts';
+import type { Clock } from '../../src/base/clock.ts';
+import { steadyClock } from './steady-clock.ts';
 import { silentLog } from '../../src/base/log.ts';
 import type { Event, EventDraft } from '../../src/contract/events.ts';
 import { createTunnelClient } from '../../src/tunnel/client.ts';
@@ -49,7 +50,7 @@ export async function connectGateway(
   paired: Paired,
   options: { clock?: Clock; account?: string; caPem?: string } = {},
 ): Promise<FakeGateway> {
-  const clock = options.clock ?? systemClock;
+  const clock = options.clock ?? steadyClock;
   const documents = new Map<string, SyncDocument>();
   const snapshots = new Map<string, SyncSnapshot>();
   const revisions = new Map<string, number>();
@@ -108,7 +109,7 @@ export async function connectGateway(
     });
   });
   const targets = new Map<string, (open: OpenOptions) => Duplex>([
-    ['agent', (open) => httpTarget(agent, open, systemClock)],
+    ['agent', (open) => httpTarget(agent, open, steadyClock)],
   ]);
   const client = createTunnelClient({
     url: paired.tunnelUrl,
@@ -157,7 +158,7 @@ export async function connectGateway(
     },
     target(name, listener) {
       const server = createTargetServer(listener);
-      targets.set(name, (open) => httpTarget(server, open, systemClock));
+      targets.set(name, (open) => httpTarget(server, open, steadyClock));
       return server;
     },
     raw: (name, connect) => void targets.set(name, connect),

@@ -1,7 +1,7 @@
 /** What tests of the page share: a portal with a scripted gateway and one cluster, signing in, and what every page must be. */
 import type { Page } from 'playwright-core';
 import { expect } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
+import { steadyClock } from './steady-clock.ts';
 import type { NodeStatus } from '../../src/contract/cluster.ts';
 import type { TestPage } from './browser.ts';
 import { connectGateway, type FakeGateway } from './fake-gateway.ts';
@@ -28,7 +28,7 @@ export async function signIn({ page }: TestPage, portal: TestPortal, path = '/')
 export async function siteWithCluster(limits = {}) {
   await using stack = new AsyncDisposableStack();
   const state = { skewMs: 0 };
-  const clock = { ...systemClock, now: () => Date.now() + state.skewMs };
+  const clock = { ...steadyClock, now: () => Date.now() + state.skewMs };
   const portal = stack.use(await testPortal({ page: true, clock, limits }));
   const { identity, paired } = await portal.pair('dc1');
   const gateway: FakeGateway = stack.use(await connectGateway(identity, paired));

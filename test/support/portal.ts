@@ -2,7 +2,8 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Clock, systemClock } from '../../src/base/clock.ts';
+import type { Clock } from '../../src/base/clock.ts';
+import { steadyClock } from './steady-clock.ts';
 import { type Log, Secret, silentLog } from '../../src/base/log.ts';
 import type { ClusterSpecInput, ClusterStatus } from '../../src/contract/cluster.ts';
 import type { Event } from '../../src/contract/events.ts';
@@ -37,7 +38,7 @@ export async function testPortal(
   await using stack = new AsyncDisposableStack();
   const directory = options.directory ?? (await mkdtemp(join(tmpdir(), 'pcg-portal-')));
   if (options.directory === undefined) stack.defer(() => rm(directory, { recursive: true, force: true }));
-  const clock = options.clock ?? systemClock;
+  const clock = options.clock ?? steadyClock;
   const portal = stack.use(
     await startPortal({
       host: '127.0.0.1',

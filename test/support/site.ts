@@ -220,7 +220,7 @@ export class Site implements AsyncDisposable {
     }
   }
 
-  waitForPhase(id: string, phase: string, timeoutMs = 5 * GIVE_UP_MS): Promise<Cluster> {
+  waitForPhase(id: string, phase: string, timeoutMs?: number): Promise<Cluster> {
     return this.until(
       `cluster ${phase}`,
       async () => {
@@ -243,7 +243,7 @@ export class Site implements AsyncDisposable {
   async until<T>(
     what: string,
     probe: () => Promise<T | undefined | false>,
-    timeoutMs = 2 * GIVE_UP_MS,
+    timeoutMs = 5 * GIVE_UP_MS,
   ): Promise<T> {
     const deadline = performance.now() + timeoutMs;
     for (;;) {

@@ -105,8 +105,13 @@ describeWith(['kubectl'], 'kubectl through portal, tunnel and gateway', () => {
     await site.client.call('POST', '/api/v1/users', body, new AbortController().signal);
     await download(name, body.email);
   }
-  const firstWeb = async () =>
-    (await kubectl('get', 'pod', '-l', 'app=web', '-o', 'jsonpath={.items[0].metadata.name}')).trim();
+  /** One that stays: the first in the list may be on its way out after a change. */
+  const firstWeb = async () => {
+    const { items } = JSON.parse(await kubectl('get', 'pod', '-l', 'app=web', '-o', 'json')) as {
+      items: { metadata: { name: string; deletionTimestamp?: string } }[];
+    };
+    return items.find(({ metadata }) => metadata.deletionTimestamp === undefined)?.metadata.name ?? '';
+  };
 
   beforeAll(async () => {
     site = await Site.withoutAgent();
@@ -146,6 +151,7 @@ describeWith(['kubectl'], 'kubectl through portal, tunnel and gateway', () => {
   });
 
   it('gets, describes, compares and applies on both sides', async () => {
+    await kubectl('wait', '--for=condition=Ready', 'nodes', '--all', '--timeout=120s');
     expect((await kubectl('get', 'nodes')).match(/ Ready /g)).toHaveLength(3);
     expect(await kubectl('get', 'pods', '-A', '-o', 'wide')).toMatch(/^kube-system\s+\S+\s+1\/1\s+Running/m);
     expect(parse(await kubectl('get', 'deployment', 'web', '-o', 'yaml')).spec.replicas).toBe(2);
@@ -245,7 +251,7 @@ describeWith(['kubectl'], 'kubectl through portal, tunnel and gateway', () => {
 
       const name = await firstWeb();
       const forward = start(['port-forward', `pod/${name}`, ':80'], settings);
-      const line = await untilOutput(forward, '127.0.0.1:');
+      const line = await untilOutput(forward, ' -> 80');
       const port = /127\.0\.0\.1:(\d+)/.exec(line)?.[1];
       for (let n = 0; n < 3; n += 1) {
         const reply = await request(`http://127.0.0.1:${port}/`);
@@ -319,8 +325,12 @@ describeWith(['kubectl'], 'kubectl through portal, tunnel and gateway', () => {
     const following = start(['logs', '-f', 'box', '--tail=1']);
     const followed = output(following);
     const cat = start(['exec', '-i', 'box', '--', 'cat']);
+    const first = randomBytes(1024);
+    const sent: Buffer[] = [first];
+    cat.stdin.write(first);
+    // Both must be there: a command that begins without a tunnel is refused.
+    await Promise.all([once(cat.stdout, 'readable'), site.until('a line', async () => followed() !== '')]);
     const echoed = all(cat);
-    const sent: Buffer[] = [];
     for (let cut = 0; cut < CUTS; cut += 1) {
       const piece = randomBytes(2 * MIB);
       sent.push(piece);
@@ -360,8 +370,8 @@ describeWith(['kubectl'], 'kubectl through portal, tunnel and gateway', () => {
     );
     expect(sha(readFileSync(file('big-back')))).toBe(hash.digest('hex'));
     for (const [index, follower] of followers.entries()) {
+      await site.until('five lines of each', async () => (outputs[index]?.().split('\n').length ?? 0) > 5);
       expect(follower.exitCode).toBeNull();
-      expect(outputs[index]?.().split('\n').length).toBeGreaterThan(5);
       follower.kill();
     }
     await kubectl('exec', 'box', '--', 'rm', '/tmp/big');
@@ -395,6 +405,7 @@ describeWith(['kubectl'], 'kubectl through portal, tunnel and gateway', () => {
     await printed.exited;
     writeFileSync(file('glass'), String(printed.ready['kubeconfig']));
     expect(await as('glass', ['auth', 'whoami'])).toMatch(/break-glass/);
+    await as('glass', ['wait', '--for=condition=Ready', 'nodes', '--all', '--timeout=120s']);
     expect((await as('glass', ['get', 'nodes'])).match(/ Ready /g)).toHaveLength(3);
     // The drain may have taken the pods that nothing brings back.
     await as('glass', ['apply', '-f', file('web.yaml')]);

@@ -6,6 +6,7 @@ import { systemClock } from '../../src/base/clock.ts';
 import { readStats } from '../../src/cli/simulator-client.ts';
 import { COLLECTIONS } from '../../src/store/records.ts';
 import { RECORDS_SCHEMA, SqliteFile, SqliteRecords } from '../../src/store/sqlite.ts';
+import { DayTwo } from '../support/day-two.ts';
 import { Site } from '../support/site.ts';
 
 const HOUR_MS = 3_600_000;
@@ -15,6 +16,9 @@ describe('a gateway restored from a backup', () => {
     await using site = await Site.start();
     const state = join(site.directory, 'agent');
     const backup = join(site.directory, 'backup');
+    // None comes to its end before it is told to.
+    const day = new DayTwo(site);
+    await day.fault('deploy-stuck');
     const cluster = await site.createCluster(site.spec({ controlPlane: 1, workers: 1 }));
     await site.until('a first machine', async () => {
       const { status } = await site.cluster(cluster.id);
@@ -24,6 +28,7 @@ describe('a gateway restored from a backup', () => {
     await site.killAgent();
     cpSync(state, backup, { recursive: true });
     await site.startAgent();
+    await day.mend('deploy-stuck');
     await site.call('POST', `/api/v1/clusters/${cluster.id}/abort`, {});
     await site.waitForPhase(cluster.id, 'Deleted');
     await site.killAgent();

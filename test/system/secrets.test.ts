@@ -64,6 +64,17 @@ describe('secrets of a site', () => {
       credentials.secretAccessKey,
     ];
     for (const secret of secrets) expect(told).not.toContain(secret);
+    for (const program of [site.portal, site.agent, site.simulator]) {
+      const argv = readFileSync(`/proc/${program?.pid}/cmdline`, 'utf8');
+      for (const secret of secrets) expect(argv).not.toContain(secret);
+    }
+    const environment = readFileSync(`/proc/${site.portal?.pid}/environ`, 'utf8');
+    expect(environment).not.toContain('PCG_PAIRING_CODE');
+    // Everything stays as it lies there: no file comes or goes while they are read.
+    await site.killAgent();
+    site.portal?.kill('SIGKILL');
+    await site.portal?.exited;
+
     // Sealed on the gateway's disk too: opened only while they are used.
     for (const file of filesBelow(join(site.directory, 'agent')))
       expect(readFileSync(file).includes(credentials.secretAccessKey), file).toBe(false);
@@ -79,12 +90,6 @@ describe('secrets of a site', () => {
         expect(bytes.includes(line), `${name} holds a cluster's key`).toBe(false);
       expect(bytes.includes('client-key-data'), `${name} holds a kubeconfig`).toBe(false);
     }
-    for (const program of [site.portal, site.agent, site.simulator]) {
-      const argv = readFileSync(`/proc/${program?.pid}/cmdline`, 'utf8');
-      for (const secret of secrets) expect(argv).not.toContain(secret);
-    }
-    const environment = readFileSync(`/proc/${site.portal?.pid}/environ`, 'utf8');
-    expect(environment).not.toContain('PCG_PAIRING_CODE');
     for (const log of ['agent.log', 'portal.log', 'pair.log']) {
       const text = readFileSync(join(site.directory, log), 'utf8');
       for (const secret of secrets) expect(text, log).not.toContain(secret);
