@@ -91,6 +91,39 @@ describeWith(['chromium'], 'the page', () => {
     expect(faults.filter((fault) => !fault.includes('ERR_INTERNET_DISCONNECTED'))).toEqual([]);
   });
 
+  it('does not let an answer that comes late hide what the stream has told since', async () => {
+    await using s = await siteWithCluster();
+    await using tab = await browser.open();
+    const { page } = tab;
+    const asked = Promise.withResolvers<void>();
+    const late = Promise.withResolvers<void>();
+    let questions = 0;
+    await page.route(`**/api/v1/clusters/${s.id}`, async (route) => {
+      questions += 1;
+      // The second one is asked when the stream begins: answered by the portal now, heard of by the page later.
+      if (questions !== 2) return await route.continue();
+      const response = await route.fetch();
+      asked.resolve();
+      await late.promise;
+      await route.fulfill({ response });
+    });
+    await signIn(tab, s.portal, `/clusters/${s.id}`);
+    await asked.promise;
+    s.gateway.report(
+      'cluster',
+      s.id,
+      clusterStatus({ phase: 'Running', nodes: [node('prod-cp-1', { phase: 'Ready' })] }),
+    );
+    await page.locator('[data-node="prod-cp-1"]').waitFor();
+    const answered = page.waitForEvent('requestfinished', (request) => request.url().endsWith(s.id));
+    late.resolve();
+    await answered;
+    s.gateway.emit({ cluster: s.id, message: 'after the answer' });
+    await page.getByText('after the answer').waitFor();
+    expect(await page.locator('[data-node="prod-cp-1"]').count()).toBe(1);
+    expect(await page.getByText('The gateway has not begun yet.').count()).toBe(0);
+  });
+
   it('never shows stale green: Unknown with a time while the gateway is away (X11)', async () => {
     await using s = await siteWithCluster({ staleAfterMs: 0 });
     s.gateway.report(

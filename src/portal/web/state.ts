@@ -31,6 +31,8 @@ export const gateways = signal<Gateway[] | undefined>(undefined);
 export const accounts = signal<CloudAccount[] | undefined>(undefined);
 export const profiles = signal<Profile[] | undefined>(undefined);
 export const codes = signal<ReadonlyMap<string, PairingCode>>(new Map());
+/** How often the stream has told of each object, by its id. */
+const told = new Map<string, number>();
 /** Events of the cluster that is open, oldest first. */
 export const clusterEvents = signal<FeedEvent[]>([]);
 export const openCluster = signal<Cluster | undefined>(undefined);
@@ -64,6 +66,27 @@ type List<T> = { items: T[] };
 /** After a refused stream or an unanswered question. */
 const RETRY_MS = 3000;
 
+function tell(id: string): void {
+  told.set(id, (told.get(id) ?? 0) + 1);
+}
+
+/** True for what the stream has told of since this was called: an answer to a question of then may be older. */
+function sinceNow(): (item: { id: string }) => boolean {
+  const then = new Map(told);
+  return ({ id }) => told.get(id) !== then.get(id);
+}
+
+/** Shows the answer to a question about the cluster that is open, unless the stream has told something newer meanwhile. */
+export async function show(answer: Promise<Cluster>): Promise<Cluster> {
+  const isTold = sinceNow();
+  const cluster = await answer;
+  const shown = openCluster.value;
+  // A newer generation than what was told is the answer's own doing; the stream will tell of it as well.
+  if (shown?.id !== cluster.id || !isTold(cluster) || cluster.generation > shown.generation)
+    openCluster.value = cluster;
+  return cluster;
+}
+
 /** Who is signed in: null for nobody, undefined while the portal does not answer. */
 async function whoAmI(): Promise<Me | null | undefined> {
   try {
@@ -89,14 +112,15 @@ whenSignedOut(() => {
 });
 
 export async function loadLists(): Promise<void> {
+  const isTold = sinceNow();
   const [clusterList, gatewayList, accountList, profileList] = await Promise.all([
     api<List<Cluster>>('GET', '/clusters'),
     api<List<Gateway>>('GET', '/gateways'),
     api<List<CloudAccount>>('GET', '/cloud-accounts'),
     api<List<Profile>>('GET', '/profiles'),
   ]);
-  clusters.value = clusterList.items;
-  gateways.value = gatewayList.items;
+  clusters.value = newest(clusterList.items, clusters.value, isTold);
+  gateways.value = newest(gatewayList.items, gateways.value, isTold);
   accounts.value = accountList.items;
   profiles.value = profileList.items;
 }
@@ -128,10 +152,12 @@ export function follow(clusterId: string | undefined): () => void {
       if (clusterId !== undefined) clusterEvents.value = [...clusterEvents.value, event];
     });
     on<Cluster>('cluster', (cluster) => {
+      tell(cluster.id);
       if (clusterId !== undefined) openCluster.value = cluster;
       else applyCluster(cluster);
     });
     on<Gateway>('gateway', (gateway) => {
+      tell(gateway.id);
       gateways.value = replace(gateways.value, gateway);
     });
     on<PairingCode>('pairing-code', (code) => {
@@ -139,6 +165,7 @@ export function follow(clusterId: string | undefined): () => void {
     });
     on('account', () => void loadAccounts());
     on<{ kind: string; id: string }>('gone', ({ kind, id }) => {
+      tell(id);
       if (kind === 'gateway') gateways.value = gateways.value?.filter((gateway) => gateway.id !== id);
     });
     on('reset', () => void refresh(clusterId));
@@ -167,7 +194,7 @@ export function follow(clusterId: string | undefined): () => void {
 async function refresh(clusterId: string | undefined): Promise<void> {
   try {
     if (clusterId === undefined) await loadLists();
-    else openCluster.value = await api<Cluster>('GET', `/clusters/${clusterId}`);
+    else await show(api<Cluster>('GET', `/clusters/${clusterId}`));
   } catch {
     // The stream says when the portal is back; then it is read again.
   }
@@ -184,6 +211,17 @@ function applyCluster(cluster: Cluster): void {
   }
   clusters.value = clusters.value?.filter(({ id }) => id !== cluster.id);
   if (deletedClusters.value) deletedClusters.value = replace(deletedClusters.value, cluster);
+}
+
+/** The items of an answer, but of those that the stream told of since the question what it told. */
+function newest<T extends { id: string }>(
+  answer: T[],
+  known: T[] | undefined,
+  isTold: (item: T) => boolean,
+): T[] {
+  const fresh = known?.filter(isTold) ?? [];
+  const kept = answer.flatMap((item) => (isTold(item) ? fresh.filter(({ id }) => id === item.id) : [item]));
+  return [...kept, ...fresh.filter(({ id }) => !answer.some((item) => item.id === id))];
 }
 
 function replace<T extends { id: string }>(list: T[] | undefined, item: T): T[] | undefined {

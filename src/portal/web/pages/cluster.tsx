@@ -20,7 +20,7 @@ import { Rollout } from '../parts/rollout.tsx';
 import { Specification } from '../parts/specification.tsx';
 import { PhaseBadge, phaseOf } from '../parts/state.tsx';
 import { Timeline } from '../parts/timeline.tsx';
-import { clusterEvents, follow, gateways, now, openCluster } from '../state.ts';
+import { clusterEvents, follow, gateways, now, openCluster, show } from '../state.ts';
 import { Progress } from './clusters.tsx';
 
 export function ClusterPage({ id }: { id: string }) {
@@ -77,8 +77,7 @@ function Known({ cluster }: { cluster: Cluster }) {
   };
   const reload = async () => {
     const what = changing.value?.what;
-    const newest = await api<Cluster>('GET', `/clusters/${cluster.id}`);
-    openCluster.value = newest;
+    const newest = await show(api<Cluster>('GET', `/clusters/${cluster.id}`));
     if (what) changing.value = { what, cluster: newest };
   };
   const moving = phase === 'Provisioning' || phase === 'Updating' || phase === 'Deleting';

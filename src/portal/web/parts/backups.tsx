@@ -2,7 +2,7 @@
 import { useSignal } from '@preact/signals';
 import type { Cluster, ClusterStatus } from '../../../contract/cluster.ts';
 import { api } from '../api.ts';
-import { openCluster } from '../state.ts';
+import { show } from '../state.ts';
 import { ConfirmDialog } from './confirm-dialog.tsx';
 import { words } from './draft.ts';
 import { TextField } from './fields.tsx';
@@ -88,7 +88,7 @@ interface DialogProps {
 }
 
 async function act(cluster: Cluster, action: Record<string, unknown>): Promise<void> {
-  openCluster.value = await api<Cluster>('POST', `/clusters/${cluster.id}/actions`, action);
+  await show(api<Cluster>('POST', `/clusters/${cluster.id}/actions`, action));
 }
 
 function RestoreDialog({ cluster, backup, onClose }: DialogProps) {

@@ -3,7 +3,7 @@ import { useSignal } from '@preact/signals';
 import type { ComponentChildren } from 'preact';
 import type { Cluster } from '../../../contract/cluster.ts';
 import { api } from '../api.ts';
-import { openCluster } from '../state.ts';
+import { show } from '../state.ts';
 import { Dialog, Loading, ProblemBox } from './basics.tsx';
 import { useTask } from './task.ts';
 
@@ -40,10 +40,12 @@ export function ChangeDialog({
     event.preventDefault();
     if (missing !== undefined) return;
     const saved = await run(async () => {
-      openCluster.value = await api<Cluster>('PUT', `/clusters/${cluster.id}/spec`, {
-        generation: cluster.generation,
-        spec: wanted(),
-      });
+      await show(
+        api<Cluster>('PUT', `/clusters/${cluster.id}/spec`, {
+          generation: cluster.generation,
+          spec: wanted(),
+        }),
+      );
     });
     if (saved) onClose();
   };

@@ -3,7 +3,7 @@ import { useSignal } from '@preact/signals';
 import type { Cluster } from '../../../contract/cluster.ts';
 import { api } from '../api.ts';
 import { duration, plural, relative } from '../format.ts';
-import { canWrite, now, openCluster } from '../state.ts';
+import { canWrite, now, show } from '../state.ts';
 import { ProblemBox } from './basics.tsx';
 import { ConfirmDialog } from './confirm-dialog.tsx';
 import { Icon } from './icons.tsx';
@@ -26,7 +26,7 @@ export function ClusterActions({
     dialog.value = undefined;
   };
   const act = (path: string, body: unknown) => async () => {
-    openCluster.value = await api<Cluster>('POST', `/clusters/${cluster.id}/${path}`, body);
+    await show(api<Cluster>('POST', `/clusters/${cluster.id}/${path}`, body));
   };
   if (cluster.deletedAt !== undefined)
     return <span class="sub">deleted {relative(cluster.deletedAt, now.value)}</span>;

@@ -2,7 +2,7 @@
 import { useSignal } from '@preact/signals';
 import type { Cluster, NodeStatus } from '../../../contract/cluster.ts';
 import { api } from '../api.ts';
-import { canWrite, openCluster } from '../state.ts';
+import { canWrite, show } from '../state.ts';
 import { ConfirmDialog } from './confirm-dialog.tsx';
 import { Icon } from './icons.tsx';
 
@@ -10,10 +10,7 @@ export function NodeActions({ cluster, node }: { cluster: Cluster; node: NodeSta
   const asked = useSignal<'replace' | 'maintain' | 'resume' | undefined>(undefined);
   if (!canWrite.value || cluster.intent.kind !== 'present' || !cluster.provisioned) return null;
   const act = (action: object) => async () => {
-    openCluster.value = await api<Cluster>('POST', `/clusters/${cluster.id}/actions`, {
-      ...action,
-      machine: node.name,
-    });
+    await show(api<Cluster>('POST', `/clusters/${cluster.id}/actions`, { ...action, machine: node.name }));
   };
   const close = () => {
     asked.value = undefined;

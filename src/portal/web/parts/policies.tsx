@@ -1,6 +1,6 @@
 /** What is done regularly, when it was done last and with what result; any of it can be done now. */
 import type { Cluster, ClusterStatus } from '../../../contract/cluster.ts';
-import { canWrite, openCluster } from '../state.ts';
+import { canWrite, show } from '../state.ts';
 import { api } from '../api.ts';
 import { Backups, backupsOf } from './backups.tsx';
 import { ProblemBox, When } from './basics.tsx';
@@ -64,10 +64,11 @@ export function Policies({ cluster, onChange }: { cluster: Cluster; onChange: ()
                         disabled={busy.value}
                         onClick={() =>
                           run(async () => {
-                            openCluster.value = await api<Cluster>(
-                              'POST',
-                              `/clusters/${cluster.id}/actions`,
-                              { kind: 'run-policy', policy },
+                            await show(
+                              api<Cluster>('POST', `/clusters/${cluster.id}/actions`, {
+                                kind: 'run-policy',
+                                policy,
+                              }),
                             );
                           })
                         }

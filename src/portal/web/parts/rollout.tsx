@@ -3,7 +3,7 @@ import { useSignal } from '@preact/signals';
 import type { Cluster } from '../../../contract/cluster.ts';
 import { api } from '../api.ts';
 import { plural } from '../format.ts';
-import { canWrite, openCluster } from '../state.ts';
+import { canWrite, show } from '../state.ts';
 import { ProblemBox } from './basics.tsx';
 import { Icon } from './icons.tsx';
 import { Badge } from './state.tsx';
@@ -23,8 +23,7 @@ export function Rollout({ cluster }: { cluster: Cluster }) {
   if (!rollout || cluster.intent.kind !== 'present') return null;
   const answer = (word: 'Approved' | 'Rejected', verb: string, body: object) =>
     run(async () => {
-      const changed = await api<Cluster>('POST', `/clusters/${cluster.id}/${verb}`, body);
-      openCluster.value = changed;
+      const changed = await show(api<Cluster>('POST', `/clusters/${cluster.id}/${verb}`, body));
       answered.value = { word, generation: changed.generation };
     });
   const waits = rollout.state === 'preview' && !cluster.stale;

@@ -1,7 +1,7 @@
 /** What was asked for, and what it became. */
 import type { Cluster } from '../../../contract/cluster.ts';
 import { api } from '../api.ts';
-import { canWrite, gateways, openCluster, profiles } from '../state.ts';
+import { canWrite, gateways, profiles, show } from '../state.ts';
 import { ProblemBox, Row, When } from './basics.tsx';
 import type { Change } from './cluster-actions.tsx';
 import { Icon } from './icons.tsx';
@@ -78,9 +78,9 @@ function Renew({ cluster }: { cluster: Cluster }) {
         title="Control-plane nodes are replaced one by one"
         onClick={() =>
           run(async () => {
-            openCluster.value = await api<Cluster>('POST', `/clusters/${cluster.id}/actions`, {
-              kind: 'rotate-certificates',
-            });
+            await show(
+              api<Cluster>('POST', `/clusters/${cluster.id}/actions`, { kind: 'rotate-certificates' }),
+            );
           })
         }
       >
