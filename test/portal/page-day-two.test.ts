@@ -489,8 +489,8 @@ describeWith(['chromium'], 'the page on day 2', () => {
     await signIn(tab, s.portal, `/clusters/${s.id}`);
     await page.locator('[data-node]').nth(99).waitFor();
     // What comes once, after the nodes: the stream, and the lists that the navigation counts.
-    await page.getByText('Live', { exact: true }).waitFor();
-    await page.locator('nav .count').nth(1).waitFor();
+    await page.locator('.live.live').waitFor({ state: 'attached' });
+    await page.locator('nav .count').nth(1).waitFor({ state: 'attached' });
     await expectUsable(page);
     // The page redraws every second: texts that changed, never the elements around them.
     const redraws = await page.evaluate(
