@@ -55,13 +55,14 @@ describe('backups', () => {
   });
 
   it('wait for a bucket that cannot be reached', async () => {
-    await using s = await start(['backup-target-away:3']);
+    await using s = await start(['backup-target-away']);
     await s.site.want(document({ schedule: YEARLY, target: TARGET }));
     const status = await s.site.until(
       'said',
       (now) => result(now)?.error !== undefined && now.phase === 'Running',
     );
     expect(result(status)?.error?.code).toMatch(/ADDON_NOT_READY|BACKUP_TARGET_FAILED/);
+    s.site.simulator.faults.replace([]);
     await s.site.until('reached', (now) => result(now)?.error === undefined && result(now) !== undefined);
   });
 

@@ -6,8 +6,8 @@ import { createSiteNetwork } from '../../src/simulator/network.ts';
 import { document, EngineHarness } from '../support/engine.ts';
 import { GIVE_UP_MS } from '../support/eventually.ts';
 import { FakeSite } from '../support/fake-site.ts';
-import { hurriedClock } from '../support/hurried-clock.ts';
 import { clusterSpec } from '../support/node-input.ts';
+import { patientClock } from '../support/patient-clock.ts';
 
 const DAY = 24 * 3600 * 1000;
 
@@ -42,9 +42,13 @@ describe('an endpoint address at which a host answers', () => {
       socket.end('SSH-2.0-OpenSSH_9.6\r\n');
     });
     // Both ends are in this process: a moment in which it stands still is no silence of the host.
-    const clock = hurriedClock(1 / 30);
     const ask = (host: string) =>
-      isAddressTaken(host, 6443, { clock, proxyUrl: proxy.url }, AbortSignal.timeout(GIVE_UP_MS));
+      isAddressTaken(
+        host,
+        6443,
+        { clock: patientClock, proxyUrl: proxy.url },
+        AbortSignal.timeout(GIVE_UP_MS),
+      );
     expect(await ask('10.20.0.210')).toBe(true);
     expect(await ask('10.20.0.211')).toBe(false);
   });

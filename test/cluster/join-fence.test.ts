@@ -12,10 +12,11 @@ import { createEtcdClient, type EtcdClient, type EtcdMember } from '../../src/ku
 import { parseFault } from '../../src/simulator/maas/faults.ts';
 import { COLLECTIONS } from '../../src/store/records.ts';
 import { document as wanted } from '../support/engine.ts';
-import { createEtcdNodes, type EtcdNode, PATIENT } from '../support/etcd.ts';
+import { createEtcdNodes, type EtcdNode } from '../support/etcd.ts';
 import { leaks, NO_LEAKS, siteBreaches } from '../support/invariants.ts';
 import { describeWith } from '../support/needs.ts';
 import { clusterSpec } from '../support/node-input.ts';
+import { patientClock } from '../support/patient-clock.ts';
 import { NOW, scene } from '../support/scenes.ts';
 import { SimulatedSite } from '../support/simulated-site.ts';
 import { inside } from '../support/workload.ts';
@@ -110,7 +111,7 @@ describeWith(['etcd'], 'on real etcd processes', () => {
       createEtcdClient(
         nodes.map(({ clientUrl }) => clientUrl),
         cluster.identity,
-        { clock: PATIENT },
+        { clock: patientClock },
       );
     await until(client, (members) => members.length === names.length);
     return { cluster, nodes, client, [Symbol.asyncDispose]: () => cluster[Symbol.asyncDispose]() };

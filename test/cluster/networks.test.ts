@@ -104,9 +104,11 @@ describe('a cluster', () => {
     const status = await site.phase('Running');
     const [namespace, name] = agents;
     const store = site.kubernetes.inside()[0]?.core.store;
-    expect(store?.get(R.daemonsets, namespace, name)?.status).toMatchObject({
-      desiredNumberScheduled: 2,
-      numberAvailable: 2,
+    // Nodes are Ready by their agents a moment before the DaemonSet has counted them.
+    await site.until('two agents', () => {
+      const { desiredNumberScheduled, numberAvailable } =
+        store?.get(R.daemonsets, namespace, name)?.status ?? {};
+      return desiredNumberScheduled === 2 && numberAvailable === 2;
     });
     expect(status.nodes.map(({ phase }) => phase)).toEqual(['Ready', 'Ready']);
     // No node was Ready before the pack was applied.

@@ -13,10 +13,11 @@ import type { Policies } from '../../src/contract/policies.ts';
 import { createEtcdClient } from '../../src/kube/etcd.ts';
 import { startBucket } from '../support/bucket.ts';
 import { document } from '../support/engine.ts';
-import { createEtcdNodes, type EtcdNode, type EtcdNodes, PATIENT } from '../support/etcd.ts';
+import { createEtcdNodes, type EtcdNode, type EtcdNodes } from '../support/etcd.ts';
 import { describeWith, findProgram } from '../support/needs.ts';
 import { clusterSpec } from '../support/node-input.ts';
 import { ownPort } from '../support/own-port.ts';
+import { patientClock } from '../support/patient-clock.ts';
 
 const signal = new AbortController().signal;
 const run = promisify(execFile);
@@ -83,8 +84,8 @@ function contextOf(
       directory,
       open: () => JSON.stringify({ accessKeyId: 'AK', secretAccessKey: 'SK' }),
     },
-    clock: PATIENT,
-    etcd: async () => createEtcdClient([node.clientUrl], cluster.identity, { clock: PATIENT }),
+    clock: patientClock,
+    etcd: async () => createEtcdClient([node.clientUrl], cluster.identity, { clock: patientClock }),
   };
   return context as StepContext;
 }

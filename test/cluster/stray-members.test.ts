@@ -9,11 +9,12 @@ import { DEFAULT_TIMINGS } from '../../src/cluster/timings.ts';
 import { createEtcdClient, type EtcdClient, type EtcdMemberHealth } from '../../src/kube/etcd.ts';
 import { COLLECTIONS } from '../../src/store/records.ts';
 import { document as wanted, EngineHarness } from '../support/engine.ts';
-import { createEtcdNodes, type EtcdNode, PATIENT } from '../support/etcd.ts';
+import { createEtcdNodes, type EtcdNode } from '../support/etcd.ts';
 import { FakeSite } from '../support/fake-site.ts';
 import { leaks, NO_LEAKS, siteBreaches } from '../support/invariants.ts';
 import { describeWith } from '../support/needs.ts';
 import { clusterSpec } from '../support/node-input.ts';
+import { patientClock } from '../support/patient-clock.ts';
 import { NOW, type NodeLiteral, scene } from '../support/scenes.ts';
 import { SimulatedSite } from '../support/simulated-site.ts';
 import { inside } from '../support/workload.ts';
@@ -180,7 +181,7 @@ async function three(cluster: Awaited<ReturnType<typeof createEtcdNodes>>) {
     createEtcdClient(
       nodes.map(({ clientUrl }) => clientUrl),
       cluster.identity,
-      { clock: PATIENT },
+      { clock: patientClock },
     );
   const calm = (count: number) => (members: EtcdMemberHealth[]) =>
     members.length === count &&

@@ -6,15 +6,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { issueClientCertificate, issueServerCertificate } from '../../src/kube/pki.ts';
 import type { TlsIdentity } from '../../src/kube/dispatcher.ts';
-import { hurriedClock } from './hurried-clock.ts';
 import { findProgram } from './needs.ts';
 import { ownPort } from './own-port.ts';
 import { testPki } from './tls-server.ts';
 
 const HOUR_MS = 3_600_000;
-
-/** For clients of these processes: no deadline of theirs ends while a process is only slow, or stands still for seconds. */
-export const PATIENT = hurriedClock(1 / 30);
 
 export interface EtcdNode {
   readonly name: string;
