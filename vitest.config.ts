@@ -13,9 +13,9 @@ process.env['NODE_COMPILE_CACHE'] = NODE_COMPILE_CACHE;
  */
 const shared = {
   pool: 'forks',
-  testTimeout: 300_000,
-  hookTimeout: 300_000,
-  expect: { poll: { timeout: 60_000 } },
+  testTimeout: 900_000,
+  hookTimeout: 900_000,
+  expect: { poll: { timeout: 240_000 } },
   env: { NODE_COMPILE_CACHE },
 } as const;
 

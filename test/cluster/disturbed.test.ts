@@ -7,7 +7,7 @@ import type { ClusterDocument, ClusterStatus } from '../../src/contract/cluster.
 import { R } from '../../src/simulator/kubernetes/api/resources.ts';
 import { parseFault } from '../../src/simulator/maas/faults.ts';
 import { document as wanted } from '../support/engine.ts';
-import { type Allowed, leaks, leftovers, NO_LEAKS, siteBreaches } from '../support/invariants.ts';
+import { type Allowed, leaks, NO_LEAKS, nothingLeft, siteBreaches } from '../support/invariants.ts';
 import { clusterSpec } from '../support/node-input.ts';
 import { SimulatedSite } from '../support/simulated-site.ts';
 import { calm, trouble } from '../support/trouble.ts';
@@ -47,7 +47,7 @@ async function running(seed: number, options: Partial<Parameters<typeof Simulate
     await settled(site);
     await site.until('workload', () => webReady(site));
     expect(siteBreaches(site, { cluster: 'demo', since, ...allowed })).toEqual([]);
-    await expect.poll(() => leftovers(site)).toEqual([]);
+    await nothingLeft(site);
     await gone(site);
   };
   return { site, before, since, judge };

@@ -4,7 +4,7 @@ import type { Moment } from '../../src/simulator/kubernetes/chronicle.ts';
 import type { Departure } from '../../src/simulator/kubernetes/departures.ts';
 import { R } from '../../src/simulator/kubernetes/api/resources.ts';
 import { document } from '../support/engine.ts';
-import { breaches, leftovers } from '../support/invariants.ts';
+import { breaches, leftovers, nothingLeft } from '../support/invariants.ts';
 import { clusterSpec } from '../support/node-input.ts';
 import { SimulatedSite } from '../support/simulated-site.ts';
 import { inside } from '../support/workload.ts';
@@ -97,7 +97,7 @@ describe('the judge of runs', () => {
     const pool = { role: 'control-plane', name: 'cp', size: 1, placement: {} } as const;
     await site.want(document({ spec: clusterSpec({ pools: [pool] }) }));
     await site.phase('Running');
-    await expect.poll(() => leftovers(site)).toEqual([]);
+    await nothingLeft(site);
     const { core } = inside(site);
     core.ensure(R.nodes, { apiVersion: 'v1', kind: 'Node', metadata: { name: 'gone' } });
     core.ensure(R.secrets, {

@@ -3,10 +3,11 @@ import { describe, expect, it } from 'vitest';
 import { ANNOTATION } from '../../src/cluster/ownership.ts';
 import { parseFault } from '../../src/simulator/maas/faults.ts';
 import { document, EngineHarness } from '../support/engine.ts';
-import { GIVE_UP_MS } from '../support/eventually.ts';
 import { FakeSite } from '../support/fake-site.ts';
 import { clusterSpec } from '../support/node-input.ts';
 import { SimulatedSite } from '../support/simulated-site.ts';
+
+const never = new AbortController().signal;
 
 const placement = { resourcePool: 'kubernetes' };
 const DOCUMENT = document({
@@ -47,8 +48,7 @@ describe('a locked machine', () => {
     const stamp = { gateway: 'gw-one', cluster: 'cl-gone', node: 'n1', operation: 'op1' } as const;
     for (const part of ['gateway', 'cluster', 'node', 'operation'] as const)
       machine.ownerData.set(ANNOTATION[part], stamp[part]);
-    const release = () =>
-      site.engine.releaseOrphan('ca-one', machine.systemId, AbortSignal.timeout(GIVE_UP_MS));
+    const release = () => site.engine.releaseOrphan('ca-one', machine.systemId, never);
     await expect(release()).rejects.toMatchObject({
       code: 'RELEASE_FAILED',
       fix: `Unlock ${machine.hostname} in MAAS.`,

@@ -2,8 +2,9 @@
 import { describe, expect, it } from 'vitest';
 import { COLLECTIONS } from '../../src/store/records.ts';
 import { document, EngineHarness } from '../support/engine.ts';
-import { GIVE_UP_MS } from '../support/eventually.ts';
 import { FakeSite } from '../support/fake-site.ts';
+
+const never = new AbortController().signal;
 
 const DELETE = { kind: 'delete', requestedAt: '2026-01-01T00:00:00Z', reason: 'delete' } as const;
 
@@ -27,7 +28,7 @@ describe('records that were lost', () => {
     await harness.pause(300);
     expect(site.owned().sort()).toEqual(before);
     expect([...site.reserved.keys()]).toEqual(addresses);
-    const orphans = await harness.engine.orphans('ca-one', AbortSignal.timeout(GIVE_UP_MS));
+    const orphans = await harness.engine.orphans('ca-one', never);
     expect(orphans.map(({ systemId, releasable }) => [systemId, releasable]).sort()).toEqual(
       before.map((id) => [id, true]),
     );
@@ -91,7 +92,7 @@ describe('records that were lost', () => {
   async function halfTaken(site: FakeSite, systemId: string, gateway = 'gw-one'): Promise<void> {
     const agentName = `${gateway}.cl-demo.demo-w-x1.op1`;
     const comment = `pcg ${agentName} for cluster demo`;
-    await site.client().machines.allocate({ agentName, comment, systemId }, AbortSignal.timeout(GIVE_UP_MS));
+    await site.client().machines.allocate({ agentName, comment, systemId }, never);
   }
 
   it('of a machine that has only its agent name are found again, and it is released on demand', async () => {
@@ -100,15 +101,14 @@ describe('records that were lost', () => {
     await halfTaken(site, 'm0003', 'gw-two');
     site.set('m0004', { owner: site.user, status: 'allocated' }); // by hand, with the same key
     await using harness = new EngineHarness(site);
-    const signal = AbortSignal.timeout(GIVE_UP_MS);
-    const orphans = await harness.engine.orphans('ca-one', signal);
+    const orphans = await harness.engine.orphans('ca-one', never);
     expect(orphans.map(({ systemId, node, releasable }) => [systemId, node, releasable])).toEqual([
       ['m0002', 'demo-w-x1', true],
       ['m0004', '', false],
     ]);
-    expect(await harness.engine.releaseOrphan('ca-one', 'm0003', signal)).toBe('not-ours');
-    expect(await harness.engine.releaseOrphan('ca-one', 'm0004', signal)).toBe('not-ours');
-    expect(await harness.engine.releaseOrphan('ca-one', 'm0002', signal)).toBe('released');
+    expect(await harness.engine.releaseOrphan('ca-one', 'm0003', never)).toBe('not-ours');
+    expect(await harness.engine.releaseOrphan('ca-one', 'm0004', never)).toBe('not-ours');
+    expect(await harness.engine.releaseOrphan('ca-one', 'm0002', never)).toBe('released');
     await harness.pause(100);
     expect(site.owned()).toEqual(['m0003', 'm0004']);
   });
@@ -116,13 +116,11 @@ describe('records that were lost', () => {
   it('of a machine that was taken anew since its event say nothing: the agent name is asked of MAAS', async () => {
     const site = new FakeSite(2);
     await halfTaken(site, 'm0001');
-    await site
-      .client()
-      .machines.release('m0001', { erase: 'none', comment: '' }, AbortSignal.timeout(GIVE_UP_MS));
+    await site.client().machines.release('m0001', { erase: 'none', comment: '' }, never);
     await using harness = new EngineHarness(site);
     await harness.pause(100);
     site.set('m0001', { owner: site.user, status: 'allocated' }); // by hand; its event is that of the earlier life
-    const orphans = await harness.engine.orphans('ca-one', AbortSignal.timeout(GIVE_UP_MS));
+    const orphans = await harness.engine.orphans('ca-one', never);
     expect(orphans.map(({ systemId, releasable }) => [systemId, releasable])).toEqual([['m0001', false]]);
   });
 
@@ -142,12 +140,11 @@ describe('records that were lost', () => {
     const site = new FakeSite(14, { times: { callMs: 5 } });
     await using harness = new EngineHarness(site);
     await harness.want(document());
-    const signal = AbortSignal.timeout(GIVE_UP_MS);
     const hunting = new AbortController();
     const seen: string[] = [];
     const hunt = (async () => {
       while (!hunting.signal.aborted)
-        for (const { systemId } of await harness.engine.orphans('ca-one', signal)) seen.push(systemId);
+        for (const { systemId } of await harness.engine.orphans('ca-one', never)) seen.push(systemId);
     })();
     await harness.phase('Running');
     hunting.abort();

@@ -2,10 +2,10 @@
 import { describe, expect, it } from 'vitest';
 import { createAskOwned } from '../../src/cluster/owned.ts';
 import type { MaasClient, Machine } from '../../src/maas/client.ts';
-import { GIVE_UP_MS } from '../support/eventually.ts';
 import { FakeSite, fakeMachine } from '../support/fake-site.ts';
 
-const signal = () => AbortSignal.timeout(GIVE_UP_MS);
+/** Of somebody who does not leave. */
+const signal = () => new AbortController().signal;
 
 /** Lists that end when the test says so; each answers with what was there when it began. */
 function heldBack() {

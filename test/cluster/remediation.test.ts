@@ -4,7 +4,7 @@ import type { ClusterStatus } from '../../src/contract/cluster.ts';
 import type { Policies } from '../../src/contract/policies.ts';
 import { parseFault } from '../../src/simulator/maas/faults.ts';
 import { document as wanted } from '../support/engine.ts';
-import { leftovers } from '../support/invariants.ts';
+import { nothingLeft } from '../support/invariants.ts';
 import { clusterSpec } from '../support/node-input.ts';
 import { SimulatedSite } from '../support/simulated-site.ts';
 
@@ -76,7 +76,7 @@ describe('a node that dies', () => {
       });
       expect(quorum).toBe(true);
       // Its machine is out of the status a moment before its Node is.
-      await site.until('nothing of the old node', () => leftovers(site).length === 0);
+      await nothingLeft(site);
       expect(after.nodes.map(({ systemId }) => systemId)).not.toContain(victim?.systemId);
       const [cluster] = site.kubernetes.clusters();
       expect(cluster?.etcd.members.map(({ up, learner }) => [up, learner])).toEqual(

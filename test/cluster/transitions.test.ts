@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import type { ClusterDocument, ClusterStatus } from '../../src/contract/cluster.ts';
 import { parseFault } from '../../src/simulator/maas/faults.ts';
 import { document as wanted } from '../support/engine.ts';
-import { type Allowed, leaks, leftovers, NO_LEAKS, siteBreaches } from '../support/invariants.ts';
+import { type Allowed, leaks, NO_LEAKS, nothingLeft, siteBreaches } from '../support/invariants.ts';
 import { clusterSpec, resolvedProfile } from '../support/node-input.ts';
 import { SimulatedSite } from '../support/simulated-site.ts';
 import { calm, trouble } from '../support/trouble.ts';
@@ -73,12 +73,7 @@ const healthy = (count: number) => Array.from({ length: count }, () => ({ isLear
 
 async function expectNoBreach(site: SimulatedSite, allowed: Omit<Allowed, 'cluster'>): Promise<void> {
   expect(siteBreaches(site, { cluster: 'demo', ...allowed })).toEqual([]);
-  await expectNothingLeft(site);
-}
-
-/** The last Node goes, and the last token is taken back, a moment after everything runs. */
-async function expectNothingLeft(site: SimulatedSite): Promise<void> {
-  await expect.poll(() => leftovers(site)).toEqual([]);
+  await nothingLeft(site);
 }
 
 describe('sizes', () => {
@@ -98,7 +93,7 @@ describe('sizes', () => {
       await site.want(document(shape));
       await settled(site, shape);
       expect(voters(site)).toEqual(healthy(shape.control));
-      await expectNothingLeft(site);
+      await nothingLeft(site);
     }
     await site.until('workload', () => webReady(site));
     await expectNoBreach(site, { since, workers: 1, controlPlanes: 1 });

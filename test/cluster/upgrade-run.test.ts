@@ -5,7 +5,7 @@ import type { ClusterDocument } from '../../src/contract/cluster.ts';
 import { R } from '../../src/simulator/kubernetes/api/resources.ts';
 import { document as wanted } from '../support/engine.ts';
 import { clusterSpec, resolvedProfile } from '../support/node-input.ts';
-import { leftovers, siteBreaches } from '../support/invariants.ts';
+import { nothingLeft, siteBreaches } from '../support/invariants.ts';
 import { SimulatedSite } from '../support/simulated-site.ts';
 import { deployWeb, inside, webPods, webReady } from '../support/workload.ts';
 
@@ -120,7 +120,7 @@ describe('an upgrade with workloads', () => {
       expect(kills).toBe(4);
       await site.until('workload', () => webReady(site));
       // The last machine is out of the cluster's status a moment before its Node is.
-      await site.until('nothing of the old nodes', () => leftovers(site).length === 0);
+      await nothingLeft(site);
       const { core, etcd } = inside(site);
       expect(etcd.voters()).toHaveLength(3);
       expect(core.store.list(R.nodes).map((node) => node.status?.nodeInfo?.kubeletVersion)).toEqual(

@@ -109,6 +109,11 @@ export function leftovers(site: SimulatedSite): string[] {
     ]);
 }
 
+/** In the time of the site: the last Node goes, and the last token is taken back, a moment after everything runs. */
+export async function nothingLeft(site: SimulatedSite): Promise<void> {
+  await site.until('rid of what went', () => leftovers(site).length === 0);
+}
+
 /** What nobody holds any more must be free, and nothing had two holders. To be asked after the last cluster is deleted. */
 export function leaks(site: SimulatedSite): unknown {
   const { ledger } = site.simulator;
