@@ -109,7 +109,7 @@ describe('the simulator', () => {
     const clock = new ManualClock(Date.now());
     const simulator = await startSimulator({ scenario: defaultScenario({ machines: 6 }), clock });
     const call = maasCaller(simulator.maasUrl, simulator.adminKey);
-    const allocated = await passUntilDone(clock, call('POST', 'machines/?op=allocate'));
+    const allocated = await passUntilDone({ clock, simulator }, call('POST', 'machines/?op=allocate'));
     const { system_id: id } = allocated.json;
     const deploying = call('POST', `machines/${id}/?op=deploy`).catch(() => 'cut');
     while ((simulator.stats().byRoute['POST machine deploy'] ?? 0) === 0) await new Promise(setImmediate);

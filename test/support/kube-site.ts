@@ -13,7 +13,7 @@ import {
 } from 'node:crypto';
 import * as x509 from '@peculiar/x509';
 import { stringify } from 'yaml';
-import { type Clock, systemClock } from '../../src/base/clock.ts';
+import type { Clock } from '../../src/base/clock.ts';
 import { silentLog } from '../../src/base/log.ts';
 import type { KubernetesFault, KubernetesFaults } from '../../src/simulator/kubernetes/faults.ts';
 import { siteRequest } from '../../src/simulator/kubernetes/node/site-http.ts';
@@ -22,6 +22,7 @@ import { createSiteNetwork } from '../../src/simulator/network.ts';
 import { createPace } from '../../src/simulator/pace.ts';
 import type { SiteNetwork } from '../../src/simulator/ports.ts';
 import { LeapingClock } from './leaping-clock.ts';
+import { steadyClock } from './steady-clock.ts';
 
 x509.cryptoProvider.set(webcrypto as Crypto);
 
@@ -322,7 +323,7 @@ export interface ConsoleEvent {
 const BEHIND_MS = 12 * 3600 * 1000;
 
 export class KubeSite implements AsyncDisposable {
-  readonly clock: Clock;
+  readonly clock: Clock & Partial<Disposable>;
   readonly network: SiteNetwork = createSiteNetwork();
   readonly runtime: KubernetesRuntime;
   readonly events = new Map<string, ConsoleEvent[]>();
@@ -333,12 +334,9 @@ export class KubeSite implements AsyncDisposable {
   readonly admin: Pair;
   #next = 11;
 
-  readonly #leaping: Disposable | undefined;
-
   private constructor(pki: TestPki, kubeVip: Pair, admin: Pair, speed: number, realTime: boolean) {
-    const leaping = realTime ? undefined : new LeapingClock(BEHIND_MS);
-    this.clock = leaping ?? systemClock;
-    this.#leaping = leaping;
+    const startedMs = Date.now() - BEHIND_MS;
+    this.clock = realTime ? { ...steadyClock, now: () => startedMs } : new LeapingClock(BEHIND_MS);
     this.pki = pki;
     this.kubeVip = kubeVip;
     this.admin = admin;
@@ -363,7 +361,10 @@ export class KubeSite implements AsyncDisposable {
     });
   }
 
-  /** `realTime`: for programs that live in it. In any other site time leaps, and nobody waits for hardware. */
+  /**
+   * `realTime`: for programs that live in it; its wall clock stands, or at such a speed events would be gone after seconds.
+   * In any other site time leaps, and nobody waits for hardware.
+   */
   static async create(speed = 500, realTime = false): Promise<KubeSite> {
     const pki = await testPki();
     return new KubeSite(
@@ -537,7 +538,7 @@ export class KubeSite implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.runtime[Symbol.asyncDispose]();
-    this.#leaping?.[Symbol.dispose]();
+    this.clock[Symbol.dispose]?.();
   }
 }
 

@@ -35,6 +35,8 @@ export interface RequestStats {
   readonly bytesReceived: number;
   /** Most requests that ever were inside MAAS at once. */
   readonly peakInFlight: number;
+  /** Requests that MAAS has read and not yet answered, also those in line. */
+  readonly inFlight: number;
 }
 
 export interface MaasServerOptions {
@@ -115,6 +117,7 @@ export class MaasServer {
       bytesSent: this.#bytesSent,
       bytesReceived: this.#bytesReceived,
       peakInFlight: this.#slots.peak,
+      inFlight: this.#slots.inside,
     };
   }
 

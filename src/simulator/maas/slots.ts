@@ -15,6 +15,11 @@ export class Slots {
     return this.#peak;
   }
 
+  /** At work or in line. */
+  get inside(): number {
+    return this.#busy + this.#waiting.length;
+  }
+
   async run<T>(work: () => Promise<T>): Promise<T> {
     if (this.#busy >= this.#size) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     else this.#busy += 1;

@@ -27,7 +27,8 @@ async function startSite(options: SimulatorOptions = {}) {
   });
   const send = maasCaller(simulator.maasUrl, simulator.adminKey, () => clock.now());
   /** Calls while time passes: MAAS waits for BMCs inside requests. */
-  const call = (...args: Parameters<typeof send>): Promise<Called> => passUntilDone(clock, send(...args));
+  const call = (...args: Parameters<typeof send>): Promise<Called> =>
+    passUntilDone({ clock, simulator }, send(...args));
   const allocate = async (form: Record<string, string> = {}): Promise<string> =>
     (await call('POST', 'machines/?op=allocate', form)).json.system_id;
   const read = async (id: string) => (await call('GET', `machines/${id}/`)).json;

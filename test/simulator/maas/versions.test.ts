@@ -18,7 +18,8 @@ async function startSite(options: SimulatorOptions) {
   });
   const send = maasCaller(simulator.maasUrl, simulator.adminKey, () => clock.now());
   /** Calls while time passes: MAAS waits for BMCs inside requests. */
-  const call = (...args: Parameters<typeof send>): Promise<Called> => passUntilDone(clock, send(...args));
+  const call = (...args: Parameters<typeof send>): Promise<Called> =>
+    passUntilDone({ clock, simulator }, send(...args));
   return {
     clock,
     simulator,
