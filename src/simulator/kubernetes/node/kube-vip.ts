@@ -118,7 +118,9 @@ export async function runKubeVip(
   const { cluster, machine } = control;
   const { site } = cluster;
   const log = site.log.child({ machine: machine.hostname });
-  const period = (ms: number) => Math.max(ms, MIN_PERIOD_MS * site.pace.speed);
+  /** All times of an election alike: a lease that is as short as the pause between two renewals belongs to nobody. */
+  const period = (ms: number) =>
+    ms * Math.max(1, (MIN_PERIOD_MS * site.pace.speed) / (settings?.retryMs ?? ms));
   let settings: KubeVipSettings | undefined;
   let complaint = '';
   let lastSeen = { text: '', at: 0 };
