@@ -1,6 +1,7 @@
 /** `pcg simulate`: a MAAS region, its machines and the Kubernetes that they form, for demos, tests and training. */
 import type { Command } from 'commander';
 import { PcgError } from '../base/errors.ts';
+import { createSteadyClock } from '../base/steady-clock.ts';
 import { createLog } from '../base/log.ts';
 import { createKubernetesRuntime } from '../simulator/kubernetes/runtime.ts';
 import { FaultSyntaxError, faultCatalogue } from '../simulator/maas/faults.ts';
@@ -101,7 +102,8 @@ export function simulateCommand(program: Command, context: CliContext): void {
           seed: options.seed,
           version: options.maasVersion,
           faults: options.fault,
-          clock: context.clock,
+          // The simulated site stands still when its process does: no node of it is away because nobody could look.
+          clock: createSteadyClock(context.clock),
           log,
           runtime: createKubernetesRuntime,
         });

@@ -1,21 +1,38 @@
 import { expect, it } from 'vitest';
-import { steadyClock } from '../support/steady-clock.ts';
+import { createSteadyClock } from '../../src/base/steady-clock.ts';
+import { ManualClock } from '../support/manual-clock.ts';
 
-function standStill(ms: number): void {
-  for (const end = performance.now() + ms; performance.now() < end; );
-}
+it('a process that stands still lives through next to nothing of it, and no deadline of it fires', async () => {
+  const time = new ManualClock();
+  const clock = createSteadyClock(time);
+  await time.advance(5_000);
+  const before = clock.monotonic();
+  const fired: string[] = [];
+  using _timer = clock.timer(1_000, () => fired.push('timer'));
+  void clock.sleep(1_000).then(() => fired.push('sleep'));
+  time.jump(60_000, 60_000);
+  await time.advance(0); // what is due by the wall fires, and waits on
+  expect(clock.monotonic() - before).toBe(250);
+  await time.advance(700);
+  expect(fired).toEqual([]);
+  await time.advance(100);
+  expect(fired.toSorted()).toEqual(['sleep', 'timer']);
+});
 
-it('a process that stands still has lived through next to nothing of it', async () => {
-  const before = steadyClock.monotonic();
-  standStill(1_500);
-  expect(steadyClock.monotonic() - before).toBeLessThanOrEqual(250);
-  // what is due by the wall is not due by what was lived through
-  const began = steadyClock.monotonic();
-  let lived = 0;
-  using _timer = steadyClock.timer(600, () => {
-    lived = steadyClock.monotonic() - began;
+it('a timer that was taken back never fires, and a sleep ends with its signal', async () => {
+  const time = new ManualClock();
+  const clock = createSteadyClock(time);
+  let fired = false;
+  const timer = clock.timer(1_000, () => {
+    fired = true;
   });
-  standStill(1_500);
-  await steadyClock.sleep(700);
-  expect(lived).toBeGreaterThanOrEqual(600);
+  const stop = new AbortController();
+  const sleeping = clock.sleep(1_000, stop.signal);
+  time.jump(60_000, 60_000);
+  await time.advance(0);
+  timer[Symbol.dispose]();
+  stop.abort(new Error('enough'));
+  await expect(sleeping).rejects.toThrow('enough');
+  await time.advance(5_000);
+  expect(fired).toBe(false);
 });
