@@ -7,7 +7,8 @@ import type { CliContext } from './context.ts';
 import type { PortalClient } from './portal-client.ts';
 
 const POLL_MS = 100;
-const TIMEOUT_MS = 30_000;
+/** Ends a hang only, as the start of a program: the agent's is in it. What MAAS refuses is told at once. */
+const TIMEOUT_MS = 120_000;
 
 const GatewaysSchema = z.object({ items: z.array(GatewaySchema) });
 const AccountsSchema = z.object({ items: z.array(CloudAccountSchema) });
