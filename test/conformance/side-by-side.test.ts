@@ -5,8 +5,9 @@
 import { describe, expect, it } from 'vitest';
 import type { MachineSeed, Scenario } from '../../src/simulator/scenario.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/simulator.ts';
-import { type Called, type Caller, maasCaller } from '../support/maas-caller.ts';
+import { type Called, type Caller, maasCaller, sideBySide } from '../support/maas-caller.ts';
 import type { Exchange } from '../support/maas-recordings.ts';
+import { ManualClock } from '../support/manual-clock.ts';
 import { exchanges } from './drive.ts';
 import { recordedSite } from './recorded-site.ts';
 
@@ -18,6 +19,7 @@ interface Outcome {
 }
 
 interface Site {
+  readonly clock: ManualClock;
   readonly simulator: Simulator;
   readonly call: Caller;
   readonly ids: readonly string[];
@@ -69,7 +71,7 @@ const ROWS: readonly Row[] = [
     { name: `8 parallel deploys (fast BMC), pass ${pass}`, ask: deploys },
     { name: `8 parallel releases, pass ${pass}`, ask: releases, deployed: true },
   ]),
-  { name: 'deploy the same machine from 4 clients', faults: ['deploy-stuck'] }, // still Deploying for the last one
+  { name: 'deploy the same machine from 4 clients' },
   { name: 'release the same machine from 4 clients', deployed: true },
   {
     name: 'set_owner_data x8 different keys, same machine',
@@ -145,8 +147,9 @@ function recorded(name: string): { readonly ask: Ask; readonly outcome: Outcome 
 }
 
 async function start({ faults = [], deployed = false, before }: Row): Promise<Site & AsyncDisposable> {
-  const simulator = await startSimulator({ scenario: site(), speed: 200, faults });
-  const call = maasCaller(simulator.maasUrl, simulator.adminKey);
+  const clock = new ManualClock(Date.now());
+  const simulator = await startSimulator({ scenario: site(), speed: 200, faults, clock });
+  const call = maasCaller(simulator.maasUrl, simulator.adminKey, () => clock.now());
   const ids = [...simulator.region.machines.keys()];
   const state = { status: 'deployed', owner: 'admin', power: 'on', addressed: true };
   if (deployed)
@@ -156,7 +159,7 @@ async function start({ faults = [], deployed = false, before }: Row): Promise<Si
         body: JSON.stringify(state),
       });
   if (before) await call(...before);
-  return { simulator, call, ids, [Symbol.asyncDispose]: () => simulator[Symbol.asyncDispose]() };
+  return { clock, simulator, call, ids, [Symbol.asyncDispose]: () => simulator[Symbol.asyncDispose]() };
 }
 
 /** What a recorded refusal begins with: a conflict of a database names its own tables, JSON is written otherwise. */
@@ -184,7 +187,8 @@ describe('many requests at once', () => {
   it.each(ROWS)('$name: as many succeed, the others are refused alike', async (row) => {
     const { ask, outcome } = recorded(row.name);
     await using running = await start(row);
-    const answers = await Promise.all(
+    const answers = await sideBySide(
+      running,
       Array.from({ length: outcome.n }, (_, index) =>
         running.call(...(row.ask ? row.ask(index, running.ids) : ask)),
       ),

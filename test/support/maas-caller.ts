@@ -51,12 +51,26 @@ export function maasCaller(maasUrl: string, apiKey: string, now: () => number = 
 /** Most steps that a call may need before the test gives up on it. */
 const MAX_STEPS = 5_000;
 
+interface OwnTime {
+  readonly clock: ManualClock;
+  readonly simulator: Pick<Simulator, 'stats'>;
+}
+
+/** Requests that meet: no time passes before MAAS has all of them that it does not answer at once. */
+export async function sideBySide<T>(site: OwnTime, works: readonly Promise<T>[], stepMs = 1): Promise<T[]> {
+  let answered = 0;
+  const count = (): void => void (answered += 1);
+  for (const work of works) work.then(count, count);
+  while (answered + site.simulator.stats().inFlight < works.length) await site.clock.settle();
+  return await passUntilDone(site, Promise.all(works), stepMs);
+}
+
 /**
  * Lets time pass in small steps until `work` is done, while MAAS has a request that it has not answered. It stands still
  * while bytes are under way: how long those take on this machine changes nothing.
  */
 export async function passUntilDone<T>(
-  { clock, simulator }: { readonly clock: ManualClock; readonly simulator: Pick<Simulator, 'stats'> },
+  { clock, simulator }: OwnTime,
   work: Promise<T>,
   stepMs = 250,
 ): Promise<T> {

@@ -3,7 +3,7 @@ import { connect } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { defaultScenario } from '../../../src/simulator/scenario.ts';
 import { startSimulator, type SimulatorOptions } from '../../../src/simulator/simulator.ts';
-import { maasCaller, passUntilDone } from '../../support/maas-caller.ts';
+import { maasCaller, sideBySide } from '../../support/maas-caller.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
 
 async function startSite(options: SimulatorOptions = {}) {
@@ -147,7 +147,8 @@ describe('requests side by side', () => {
   });
 
   it('keep all annotations, but make four DNS names of one', async () => {
-    await using site = await startSite();
+    const clock = new ManualClock(Date.now());
+    await using site = await startSite({ clock });
     const id = (await site.call('POST', 'machines/?op=allocate')).json.system_id;
     await Promise.all(
       Array.from({ length: 8 }, (_, at) =>
@@ -156,7 +157,8 @@ describe('requests side by side', () => {
     );
     expect(Object.keys((await site.call('GET', `machines/${id}/`)).json.owner_data)).toHaveLength(8);
     const name = { fqdn: 'api.dc1.example.com', ip_addresses: '10.20.0.60' };
-    const created = await Promise.all(
+    const created = await sideBySide(
+      { clock, simulator: site.simulator },
       Array.from({ length: 4 }, () => site.call('POST', 'dnsresources/', name)),
     );
     expect(created.map((answer) => answer.status)).toEqual([200, 200, 200, 200]);
@@ -180,8 +182,7 @@ describe('requests side by side', () => {
     await using site = await startSite({ slots: 2, latency: { requestMs: 20 }, clock });
     const began = clock.monotonic();
     const answers = Array.from({ length: 8 }, () => site.call('GET', 'zones/'));
-    while (site.simulator.stats().inFlight < 8) await clock.settle();
-    await passUntilDone({ clock, simulator: site.simulator }, Promise.all(answers), 1);
+    await sideBySide({ clock, simulator: site.simulator }, answers);
     expect(clock.monotonic() - began).toBe(80);
     expect(site.simulator.stats().peakInFlight).toBe(2);
   });
@@ -190,8 +191,7 @@ describe('requests side by side', () => {
     const clock = new ManualClock(Date.now());
     await using site = await startSite({ latency: { requestMs: 60 }, clock });
     const answers = Array.from({ length: 26 }, () => site.call('GET', 'zones/'));
-    while (site.simulator.stats().inFlight < 26) await clock.settle();
-    await passUntilDone({ clock, simulator: site.simulator }, Promise.all(answers));
+    await sideBySide({ clock, simulator: site.simulator }, answers);
     expect(site.simulator.stats()).toMatchObject({ requests: 26, peakInFlight: 16 });
   });
 });
