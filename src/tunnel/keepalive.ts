@@ -38,7 +38,8 @@ export class Keepalive {
   #opaque = 0;
   /** Opaque value of each ping that was not answered -> when it left. On a slow path several are under way. */
   readonly #outstanding = new Map<number, number>();
-  #deadline: number | undefined;
+  /** What is left of the time in which the peer must show life after the machine slept, milliseconds. */
+  #graceMs: number | undefined;
 
   constructor(io: KeepaliveIo, now: number, random: () => number = Math.random) {
     this.#io = io;
@@ -57,15 +58,16 @@ export class Keepalive {
     else {
       this.#seenBytes = bytes;
       this.#silentMs = 0;
-      this.#deadline = undefined;
+      this.#graceMs = undefined;
     }
+    if (this.#graceMs !== undefined) this.#graceMs -= passed;
     if (this.#outstanding.size > 0) this.#unansweredMs += passed;
     if (beat.suspended) {
-      this.#deadline = now + SUSPEND_DEADLINE_MS;
+      this.#graceMs = SUSPEND_DEADLINE_MS;
       this.#ping(now);
       return;
     }
-    if (this.#deadline !== undefined && now >= this.#deadline) {
+    if (this.#graceMs !== undefined && this.#graceMs <= 0) {
       this.#io.dead('no answer after the machine slept');
     } else if (this.#silentMs >= SILENCE_MS) {
       this.#io.dead(`nothing received for ${SILENCE_MS / 1000} s`);
@@ -83,7 +85,7 @@ export class Keepalive {
     for (const opaque of this.#outstanding.keys())
       if (opaque <= pong.opaque) this.#outstanding.delete(opaque);
     this.#unansweredMs = 0;
-    this.#deadline = undefined;
+    this.#graceMs = undefined;
     return { rttMs: now - sentAt, sentAt, lagMs: pong.lagMs };
   }
 

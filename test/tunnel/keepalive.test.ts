@@ -112,6 +112,23 @@ describe('keepalive', () => {
       expect(pair.gateway.state.kind).toBe('detached');
     });
 
+  it('#4, #5: an event loop blocked right after waking is no reason to believe the peer dead', async () => {
+    const clock = new ManualClock();
+    await using peer = await RawPeer.established({ clock });
+    await clock.advance(20_000);
+    clock.jump(3_600_000);
+    peer.received.length = 0;
+    await clock.advance(1_000);
+    const [ping] = peer.of(TYPE.PING);
+    clock.jump(7_000, 7_000);
+    // the answer has come, and has not been read when the beat is due
+    await clock.advance(1_000);
+    expect(peer.session.state.kind).toBe('attached');
+    peer.send(TYPE.PONG, 0, Buffer.concat([ping?.payload as Buffer, Buffer.alloc(4)]));
+    await clock.advance(10_000);
+    expect(peer.session.state.kind).toBe('attached');
+  });
+
   it('#5: a clock set back or forward by an hour ends no live connection and fires no burst of pings', async () => {
     const clock = new ManualClock();
     await using peer = await RawPeer.established({ clock });
