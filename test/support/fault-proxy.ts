@@ -65,6 +65,11 @@ class Lane {
     to.on('drain', () => this.pump());
   }
 
+  /** Bytes that came and were not passed on. */
+  get waiting(): number {
+    return this.#queued;
+  }
+
   /** Half-close towards the receiver, whatever is queued. */
   halfClose(): void {
     this.#queue = [];
@@ -185,6 +190,11 @@ export class FaultProxy implements AsyncDisposable {
   /** Bytes passed on by the newest connection. */
   passed(way: Way): number {
     return [...this.#connections].at(-1)?.lanes[way].passed ?? 0;
+  }
+
+  /** Bytes of all connections that came and were not passed on. */
+  waiting(way: Way): number {
+    return [...this.#connections].reduce((sum, { lanes }) => sum + lanes[way].waiting, 0);
   }
 
   /** Changes the faults of one way; what waits moves on under the new ones. */

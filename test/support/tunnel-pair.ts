@@ -4,7 +4,7 @@
  */
 import { createServer, type Server } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { type Clock, systemClock } from '../../src/base/clock.ts';
+import type { Clock } from '../../src/base/clock.ts';
 import { type Log, silentLog } from '../../src/base/log.ts';
 import type { Event } from '../../src/contract/events.ts';
 import { createTunnelServer, type TunnelServer, type TunnelServerOptions } from '../../src/tunnel/accept.ts';
@@ -24,6 +24,7 @@ import type {
   TargetHandler,
 } from '../../src/tunnel/ports.ts';
 import { ownPort } from './own-port.ts';
+import { unhurriedClock } from './unhurried-clock.ts';
 import { type Listening, listen } from './wire.ts';
 
 type Outcome = 'applied' | 'stale' | { refused: string };
@@ -220,7 +221,7 @@ export async function startPortal(options: PortalOptions = {}): Promise<TestPort
     },
     syncFor: storeOf,
     targetsFor: () => echoTargets,
-    clock: options.clock ?? systemClock,
+    clock: options.clock ?? unhurriedClock,
     log: options.log ?? silentLog,
     ...options.server,
   });
@@ -280,7 +281,7 @@ export function startGateway(portal: TestPortal, options: GatewayOptions = {}): 
     portalKey: portal.identity.publicKey,
     sync: store,
     targets: echoTargets,
-    clock: systemClock,
+    clock: unhurriedClock,
     log: silentLog,
     drainMs: 1000,
     ...rest,

@@ -23,6 +23,8 @@ export async function listen<S extends Server>(
   host = '127.0.0.1',
   port = 0,
 ): Promise<Listening<S>> {
+  // an idle connection stays until somebody ends it: else a slow machine writes to one that just went
+  if ('keepAliveTimeout' in server) server.keepAliveTimeout = 0;
   const sockets = new Set<Socket>();
   server.on('connection', (socket: Socket) => {
     sockets.add(socket);

@@ -4,18 +4,19 @@ import type { Server } from 'node:http';
 import { connect } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { describe, expect, it } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
+import { unhurriedClock } from '../support/unhurried-clock.ts';
 import { dial, type DialOptions, parseRetryAfter } from '../../src/tunnel/dial.ts';
 import { generateIdentity } from '../../src/tunnel/identity.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
 import { GIVE_UP_MS } from '../support/eventually.ts';
+import { ManualClock } from '../support/manual-clock.ts';
 import { describeWith } from '../support/needs.ts';
 import { startSquid, startTinyproxy } from '../support/real-proxies.ts';
 import { readAll, startGateway, startPortal, until } from '../support/tunnel-pair.ts';
 import { closedPort, connectProxy, httpServer, tcpServer, testCa } from '../support/wire.ts';
 
 const attempt = (url: string, extra: Partial<DialOptions> = {}) =>
-  dial({ url, software: 'pcg/test', clock: systemClock, stageTimeoutMs: GIVE_UP_MS, ...extra });
+  dial({ url, software: 'pcg/test', clock: unhurriedClock, stageTimeoutMs: GIVE_UP_MS, ...extra });
 
 /** A server that answers every upgrade with `answer` (`KEY` becomes the right accept key). */
 async function answering(answer: string) {
@@ -106,8 +107,13 @@ describe('one attempt (53)', () => {
     expect(await failureOf(`ws://127.0.0.1:${await closedPort()}`)).toMatchObject({ reason: 'tcp-refused' });
     await using cutting = await tcpServer((socket) => void socket.once('data', () => socket.destroy()));
     expect(await failureOf(`ws://127.0.0.1:${cutting.port}`)).toMatchObject({ reason: 'upgrade-cut' });
-    await using silent = await tcpServer((socket) => void socket.resume());
-    expect(await failureOf(`ws://127.0.0.1:${silent.port}`, { stageTimeoutMs: 100 })).toMatchObject({
+    const clock = new ManualClock();
+    const asked = Promise.withResolvers<void>();
+    await using silent = await tcpServer((socket) => void socket.on('data', () => asked.resolve()));
+    const silence = failureOf(`ws://127.0.0.1:${silent.port}`, { clock });
+    await asked.promise;
+    await clock.advance(GIVE_UP_MS);
+    expect(await silence).toMatchObject({
       reason: 'upgrade-timeout',
       error: { code: 'PORTAL_UNREACHABLE' },
     });
@@ -118,16 +124,19 @@ describe('one attempt (53)', () => {
   });
 
   it('59: a proxy that opens the way and then is silent is told from a silent portal', async () => {
+    const clock = new ManualClock();
+    const asked = Promise.withResolvers<void>();
     await using proxy = await connectProxy(
       (_asked, client) =>
         void client
           .on('end', () => client.end())
-          .resume()
+          .on('data', () => asked.resolve())
           .write('HTTP/1.1 200 OK\r\n\r\n'),
     );
-    expect(
-      await failureOf('ws://portal.test/x', { proxy: { httpProxy: proxy.url }, stageTimeoutMs: 100 }),
-    ).toMatchObject({ reason: 'proxy-silent', error: { code: 'PROXY_TIMEOUT' } });
+    const silence = failureOf('ws://portal.test/x', { proxy: { httpProxy: proxy.url }, clock });
+    await asked.promise;
+    await clock.advance(GIVE_UP_MS);
+    expect(await silence).toMatchObject({ reason: 'proxy-silent', error: { code: 'PROXY_TIMEOUT' } });
     await until(() => proxy.sockets.size === 0);
   });
 
@@ -276,7 +285,11 @@ describe('middle boxes (59)', () => {
       await using portal = await startPortal();
       await using box = await FaultProxy.to(portal.port, { up: KB, down: KB });
       const url = `ws://127.0.0.1:${box.port}/tunnel/v1`;
-      expect(await failureOf(url, { stageTimeoutMs: 300 })).toMatchObject({
+      const clock = new ManualClock();
+      const upgrading = failureOf(url, { clock });
+      await until(() => box.waiting('up') > 0);
+      await clock.advance(GIVE_UP_MS);
+      expect(await upgrading).toMatchObject({
         reason: 'upgrade-timeout',
         error: { code: 'PORTAL_UNREACHABLE' },
       });

@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { describe, expect, it } from 'vitest';
+import { GIVE_UP_MS } from '../support/eventually.ts';
 import { readAll, startGateway, startPortal, until } from '../support/tunnel-pair.ts';
 import { connectProxy } from '../support/wire.ts';
 
@@ -65,7 +66,7 @@ describe('gateway and portal over a real WebSocket', () => {
 
   it('62: stops in order: open streams finish, the portal hears it, nothing is left', async () => {
     await using portal = await startPortal();
-    const gateway = startGateway(portal);
+    const gateway = startGateway(portal, { drainMs: GIVE_UP_MS });
     await gateway.connected();
     const stream = await portal.server.roster.tunnel('gw-1').open({ target: 'agent' });
     stream.write('half');

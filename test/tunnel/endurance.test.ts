@@ -14,14 +14,29 @@ import { readAll, startGateway, startPortal, until } from '../support/tunnel-pai
 /** Each is 200 streams and a reconnect; what 24 h bring at a stream a second is `PCG_SOAK_ROUNDS=432`. */
 const SOAK_ROUNDS = Number(process.env['PCG_SOAK_ROUNDS'] ?? 4);
 
-/** Which share of the next `ms` this thread computes: what others take of the machine meanwhile is no part of it. */
-async function busyShare(ms: number): Promise<number> {
+/** Looks at the processor time of an idle tunnel. What it costs it costs in each; what else comes and goes does not. */
+const LOOKS = 10;
+
+/** Which share of the next `ms` this thread computes, in the calmest of some such times; stops at one below `enough`. */
+async function busyShare(ms: number, enough: number): Promise<number> {
+  let least = Number.POSITIVE_INFINITY;
+  for (let look = 0; look < LOOKS && least >= enough; look += 1) least = Math.min(least, await shareOf(ms));
+  return least;
+}
+
+async function shareOf(ms: number): Promise<number> {
   const began = performance.now();
   const before = process.threadCpuUsage();
   await systemClock.sleep(ms);
   const { user, system } = process.threadCpuUsage(before);
   return (user + system) / 1000 / (performance.now() - began);
 }
+
+const tcpHandles = (): string[] =>
+  process
+    .getActiveResourcesInfo()
+    .filter((kind) => kind.startsWith('TCP'))
+    .toSorted();
 
 describe('a long life, in short', () => {
   it('75: streams that come and go and reconnects leave no memory behind', {
@@ -52,14 +67,9 @@ describe('a long life, in short', () => {
       sizes.push(await liveMemory());
       const { external, arrayBuffers } = process.memoryUsage();
       offHeap.push(external + arrayBuffers);
-      await until(() => portal.listening.sockets.size === 1);
-      handles.push(
-        process
-          .getActiveResourcesInfo()
-          .filter((kind) => kind.startsWith('TCP'))
-          .toSorted()
-          .join(),
-      );
+      // the listener, and both ends of the connection; those of the one before are on their way out
+      await until(() => portal.listening.sockets.size === 1 && tcpHandles().length <= 3);
+      handles.push(tcpHandles().join());
     }
     // 200 leaked streams of 4 KB would be 800 KB a round.
     const slope = ((sizes.at(-1) as number) - (sizes[0] as number)) / (SOAK_ROUNDS - 1);
@@ -68,7 +78,7 @@ describe('a long life, in short', () => {
     expect(((offHeap.at(-1) as number) - (offHeap[0] as number)) / (SOAK_ROUNDS - 1)).toBeLessThan(100_000);
     expect(new Set(handles).size).toBe(1);
     expect([gateway.store.listeners, portal.storeOf('gw-1').listeners]).toEqual([1, 1]);
-    expect(portal.server.roster.get(gateway.id)?.streams).toBe(0);
+    await until(() => portal.server.roster.get(gateway.id)?.streams === 0);
   });
 
   it('76: a thousand idle streams cost little, and nothing is left when they end', async () => {
@@ -84,10 +94,10 @@ describe('a long life, in short', () => {
     expect(each).toBeLessThan(24 * 1024);
     expect(portal.server.roster.get(gateway.id)?.streams).toBe(1000);
     // what they cost while nobody says anything: the beat of one session
-    expect(await busyShare(3_000)).toBeLessThan(0.05);
+    expect(await busyShare(3_000, 0.05)).toBeLessThan(0.05);
     for (const stream of streams) stream.end();
     await Promise.all(streams.map((stream) => collect(stream)));
-    expect(portal.server.roster.get(gateway.id)?.streams).toBe(0);
+    await until(() => portal.server.roster.get(gateway.id)?.streams === 0);
   });
 
   it('76: an idle stream costs each end 4 KB or less', async () => {
@@ -114,7 +124,7 @@ describe('a long life, in short', () => {
     await until(() => portal.server.roster.list().length === 500);
     await systemClock.sleep(2_000); // first pings and syncs
     // both ends of all of them are in this process
-    expect(await busyShare(5_000)).toBeLessThan(0.2);
+    expect(await busyShare(5_000, 0.2)).toBeLessThan(0.2);
     expect(portal.server.roster.list().every(({ attached, epoch }) => attached && epoch === 1)).toBe(true);
     await Promise.all(gateways.map((gateway) => gateway.stop()));
     await until(() => portal.server.roster.size === 0);

@@ -1,6 +1,5 @@
 /** A machine that really runs out: of file descriptors (a limit of the kernel) and of disk (a full file system). */
 import { execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtempSync, rmdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,6 +9,7 @@ import { systemClock } from '../../src/base/clock.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { RECORDS_SCHEMA, SqliteFile, SqliteRecords } from '../../src/store/sqlite.ts';
 import { OUTBOX_SCHEMA, SqliteOutbox } from '../../src/store/sqlite-outbox.ts';
+import { collect } from '../support/collect.ts';
 import type { GatewayStore } from '../support/tunnel-pair.ts';
 import { readAll, startGateway, startPortal, until } from '../support/tunnel-pair.ts';
 import { tcpServer } from '../support/wire.ts';
@@ -21,9 +21,9 @@ describe('file descriptors', () => {
     const script = `
       import { startGateway, startPortal, readAll } from '${at('../support/tunnel-pair.ts')}';
       import { createTcpTarget } from '${at('../../src/tunnel/tcp-target.ts')}';
-      import { systemClock } from '${at('../../src/base/clock.ts')}';
+      import { unhurriedClock } from '${at('../support/unhurried-clock.ts')}';
       const dial = createTcpTarget({
-        allow: ['127.0.0.1:*'], allowAddressesForTests: ['127.0.0.1'], clock: systemClock,
+        allow: ['127.0.0.1:*'], allowAddressesForTests: ['127.0.0.1'], clock: unhurriedClock,
       });
       const portal = await startPortal();
       const gateway = startGateway(portal, { targets: (open, signal) => dial(open.target, signal) });
@@ -37,7 +37,7 @@ describe('file descriptors', () => {
       const opened = streams.length;
       for (const stream of streams.splice(0, 10)) stream.destroy();
       let again;
-      while (again === undefined) again = await open().catch(() => systemClock.sleep(10));
+      while (again === undefined) again = await open().catch(() => unhurriedClock.sleep(10));
       again.end('recovered');
       const said = String(await readAll(again));
       // those that were there all the time still work
@@ -58,8 +58,7 @@ describe('file descriptors', () => {
       ],
       { stdio: ['ignore', 'pipe', 'inherit'] },
     );
-    const [text] = (await once(child.stdout, 'data')) as [Buffer];
-    const found = JSON.parse(text.toString()) as Record<string, unknown> & {
+    const found = JSON.parse(String(await collect(child.stdout))) as Record<string, unknown> & {
       opened: number;
       codes: string[];
     };

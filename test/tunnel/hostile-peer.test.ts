@@ -1,7 +1,7 @@
 /** A peer that proved its key and then means harm: it ends its own session, never the process or its memory. */
 import { once } from 'node:events';
 import { describe, expect, it } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
+import { unhurriedClock } from '../support/unhurried-clock.ts';
 import { CLOSE } from '../../src/tunnel/codes.ts';
 import { encodeFrame, outFrame, TYPE } from '../../src/tunnel/frame.ts';
 import { readGoAway, writeGoAway } from '../../src/tunnel/payload.ts';
@@ -25,7 +25,7 @@ describe('GOAWAY', () => {
   it.each([0, 5, 999, 1004, 1005, 1006, 1007, 1015, 2000, 4410, 65_535])(
     'with code %d ends the session alone, though no WebSocket may say that code',
     async (closeCode) => {
-      await using pair = await WebSocketPair.listening({ clock: systemClock });
+      await using pair = await WebSocketPair.listening({ clock: unhurriedClock });
       await pair.dial();
       const payload = writeGoAway({ closeCode, lastStream: 0, message: 'bye' });
       pair.webSocket.send(encodeFrame(outFrame(TYPE.GOAWAY, 0, payload)));
@@ -34,7 +34,7 @@ describe('GOAWAY', () => {
   );
 
   it('with a reason beyond what a close message holds is cut between two characters', async () => {
-    await using pair = await WebSocketPair.listening({ clock: systemClock });
+    await using pair = await WebSocketPair.listening({ clock: unhurriedClock });
     await pair.dial();
     const closed = once(pair.webSocket, 'close') as Promise<[number, Buffer]>;
     const payload = writeGoAway({ closeCode: CLOSE.TOO_MANY, lastStream: 0, message: `x${'ü'.repeat(100)}` });

@@ -6,7 +6,7 @@ import { type Duplex, Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Dispatcher, request } from 'undici';
 import { WebSocket, WebSocketServer } from 'ws';
-import { systemClock } from '../../src/base/clock.ts';
+import { unhurriedClock } from '../support/unhurried-clock.ts';
 import { PcgError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { STREAM, StreamError } from '../../src/tunnel/codes.ts';
@@ -56,7 +56,7 @@ describe('HTTP through the tunnel and the reverse proxy to a real server', () =>
     });
     origin.server.on('upgrade', upgrade);
     const url = new URL(`http://127.0.0.1:${origin.port}`);
-    agent = upstreamAgent({ url, clock: systemClock });
+    agent = upstreamAgent({ url, clock: unhurriedClock });
     const proxy = createReverseProxy({
       route: (incoming) => ({
         agent,
@@ -75,7 +75,7 @@ describe('HTTP through the tunnel and the reverse proxy to a real server', () =>
       targets: async (open) => {
         opened += 1;
         if (open.target === 'maas:denied') throw new StreamError(STREAM.DENIED);
-        const stream = httpTarget(open.target === 'kube:bulk' ? bulkServer! : server, open, systemClock);
+        const stream = httpTarget(open.target === 'kube:bulk' ? bulkServer! : server, open, unhurriedClock);
         streams.add(stream);
         stream.once('close', () => streams.delete(stream));
         return stream;
@@ -407,17 +407,20 @@ describe('HTTP through the tunnel and the reverse proxy to a real server', () =>
   });
 
   it('9: a client that stops reading a large answer holds up nobody else', async () => {
+    const full = new Set<ServerResponse>();
     const large = await httpServer((_req, res) => {
       const chunk = Buffer.alloc(65_536, 1);
       const more = (): void => {
+        full.delete(res);
         while (res.write(chunk));
+        full.add(res);
       };
       res.on('drain', more);
       more();
     });
     await using _large = large;
     const url = new URL(`http://127.0.0.1:${large.port}`);
-    const bulkAgent = upstreamAgent({ url, clock: systemClock });
+    const bulkAgent = upstreamAgent({ url, clock: unhurriedClock });
     const bulk = createReverseProxy({
       route: () => ({ agent: bulkAgent, host: url.host, path: '/', setHeaders: {}, drops: () => false }),
       unreachable: (cause) => new PcgError('TEMPORARY', 'down', { cause }),
@@ -427,7 +430,7 @@ describe('HTTP through the tunnel and the reverse proxy to a real server', () =>
     bulk.attach(server);
     await using other = startGateway(portal, {
       id: 'gw-bulk',
-      targets: async (open: OpenOptions) => httpTarget(server, open, systemClock),
+      targets: async (open: OpenOptions) => httpTarget(server, open, unhurriedClock),
     });
     await other.connected();
     const bulkTunnel = portal.server.roster.tunnel('gw-bulk');
@@ -438,7 +441,8 @@ describe('HTTP through the tunnel and the reverse proxy to a real server', () =>
         return stream; // never read
       }),
     );
-    await new Promise<void>((resolve) => void setTimeout(resolve, 200));
+    await until(() => full.size === stalled.length);
+    await unhurriedClock.sleep(200);
     const answer = tunnelDispatcher(bulkTunnel, { target: 'maas:x' });
     const quick = await request('http://x/', { dispatcher: answer });
     expect(quick.statusCode).toBe(200);
@@ -449,7 +453,9 @@ describe('HTTP through the tunnel and the reverse proxy to a real server', () =>
     bulkAgent.destroy();
   });
 
-  it('72: 1 GB of upload arrives byte-exact while 50 event streams stay alive', async () => {
+  it('72: 1 GB of upload arrives byte-exact while 50 event streams stay alive', {
+    timeout: 1_800_000,
+  }, async () => {
     const stop = new AbortController();
     const counts = await Promise.all(
       Array.from({ length: 50 }, async () => {
@@ -467,7 +473,7 @@ describe('HTTP through the tunnel and the reverse proxy to a real server', () =>
         .on('end', () => res.end(arrived.digest('hex')));
     });
     const url = new URL(`http://127.0.0.1:${sink.port}`);
-    const sinkAgent = upstreamAgent({ url, clock: systemClock });
+    const sinkAgent = upstreamAgent({ url, clock: unhurriedClock });
     const copy = createReverseProxy({
       route: () => ({ agent: sinkAgent, host: url.host, path: '/', setHeaders: {}, drops: () => false }),
       unreachable: (cause) => new PcgError('TEMPORARY', 'down', { cause }),
@@ -502,7 +508,7 @@ describe('HTTP through the tunnel and the reverse proxy to a real server', () =>
 
   it('a target that is down is a clear answer, and one that comes back is used', async () => {
     const url = new URL(`http://127.0.0.1:${await closedPort()}`);
-    const downAgent = upstreamAgent({ url, clock: systemClock });
+    const downAgent = upstreamAgent({ url, clock: unhurriedClock });
     const down = createReverseProxy({
       route: () => ({ agent: downAgent, host: url.host, path: '/', setHeaders: {}, drops: () => false }),
       unreachable: (cause) => new PcgError('KUBE_UNREACHABLE', 'down', { cause }),

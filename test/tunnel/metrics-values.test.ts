@@ -335,6 +335,8 @@ describe('refused', () => {
     const { full, ...others } = await counts(registry);
     expect(full).toBeGreaterThanOrEqual(1);
     expect(others).toMatchObject({ unknown: 0, 'wrong-proof': 0, busy: 0 });
+    // who was refused counts until its socket is gone
+    await until(() => portal.server.unproven === 0);
     const silent = Array.from({ length: 2 }, () => new WebSocket(portal.url, 'pcg.tunnel.v1'));
     await Promise.all(silent.map((socket) => once(socket, 'open')));
     const third = new WebSocket(portal.url, 'pcg.tunnel.v1');

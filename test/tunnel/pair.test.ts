@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
+import { unhurriedClock } from '../support/unhurried-clock.ts';
 import { PcgError, toProblem } from '../../src/base/errors.ts';
 import { ERROR_CODES } from '../../src/contract/errors.ts';
 import { PairConfirmSchema, PairHelloSchema, PairResultSchema } from '../../src/contract/pairing.ts';
@@ -318,7 +318,7 @@ async function pairingPortal(record: PairingRecord | undefined) {
 
 describe('pairing over HTTP', () => {
   const identity = generateIdentity();
-  const clock = systemClock;
+  const clock = unhurriedClock;
 
   it('pairs, directly and through a proxy with difficult credentials (59)', async () => {
     const { code, record } = newCode();

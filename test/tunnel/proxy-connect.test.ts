@@ -4,11 +4,14 @@ import type { Duplex } from 'node:stream';
 import { createServer as createTlsServer } from 'node:tls';
 import { inspect } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
+import type { Clock } from '../../src/base/clock.ts';
+import { unhurriedClock } from '../support/unhurried-clock.ts';
 import { describeError, PcgError, toProblem } from '../../src/base/errors.ts';
 import { connectOrigin } from '../../src/tunnel/connect-origin.ts';
 import { connectThroughProxy } from '../../src/tunnel/proxy-connect.ts';
 import { parseProxyUrl } from '../../src/tunnel/proxy-env.ts';
+import { GIVE_UP_MS } from '../support/eventually.ts';
+import { ManualClock } from '../support/manual-clock.ts';
 import { describeWith } from '../support/needs.ts';
 import { startSquid, startTinyproxy } from '../support/real-proxies.ts';
 import {
@@ -21,14 +24,35 @@ import {
   testCa,
 } from '../support/wire.ts';
 
-const clock = systemClock;
+const clock = unhurriedClock;
 
 function through(
   proxyUrl: string,
   port: number,
-  extra: { timeoutMs?: number; caPem?: string; signal?: AbortSignal; host?: string } = {},
+  extra: { timeoutMs?: number; caPem?: string; signal?: AbortSignal; host?: string; clock?: Clock } = {},
 ) {
   return connectThroughProxy({ proxy: parseProxyUrl(proxyUrl), host: '127.0.0.1', port, clock, ...extra });
+}
+
+/** A server that hears what is said to it and answers nothing, or what `serve` says. */
+async function silentServer(serve: (socket: Socket) => void = () => {}) {
+  const asked = Promise.withResolvers<void>();
+  const server = await tcpServer((socket) => {
+    socket.once('data', () => asked.resolve()).resume();
+    serve(socket);
+  });
+  return {
+    server,
+    /** Runs `attempt` on a clock that stands still until its first words have come, and then passes every deadline. */
+    async outlasting<T>(attempt: (still: Clock) => Promise<T>): Promise<T> {
+      const still = new ManualClock();
+      const outcome = attempt(still);
+      outcome.catch(() => {});
+      await asked.promise;
+      await still.advance(GIVE_UP_MS);
+      return await outcome;
+    },
+  };
 }
 
 const echo = () => tcpServer((socket) => void socket.pipe(socket));
@@ -101,19 +125,25 @@ describe('CONNECT through scripted proxies', () => {
     await expect(through('http://proxy.invalid:3128', 443)).rejects.toMatchObject({
       code: 'PROXY_UNREACHABLE',
     });
-    await using silent = await tcpServer((socket) => void socket.resume());
-    await expect(through(`http://127.0.0.1:${silent.port}`, 443, { timeoutMs: 100 })).rejects.toMatchObject({
+    const silent = await silentServer();
+    await using _silent = silent.server;
+    await expect(
+      silent.outlasting((still) => through(`http://127.0.0.1:${silent.server.port}`, 443, { clock: still })),
+    ).rejects.toMatchObject({
       code: 'PROXY_TIMEOUT',
       details: { stage: 'answer' },
     });
-    await using dripping = await tcpServer((socket) => {
-      socket.resume().write('HTTP/1.1 200 OK\r\nX: ');
+    const dripping = await silentServer((socket) => {
+      socket.write('HTTP/1.1 200 OK\r\nX: ');
       const drip = setInterval(() => socket.write('x'), 10);
       socket.on('close', () => clearInterval(drip));
     });
-    await expect(through(`http://127.0.0.1:${dripping.port}`, 443, { timeoutMs: 200 })).rejects.toMatchObject(
-      { code: 'PROXY_TIMEOUT' },
-    );
+    await using _dripping = dripping.server;
+    await expect(
+      dripping.outlasting((still) =>
+        through(`http://127.0.0.1:${dripping.server.port}`, 443, { clock: still }),
+      ),
+    ).rejects.toMatchObject({ code: 'PROXY_TIMEOUT' });
     await using endless = await tcpServer((socket) => {
       socket.write(`HTTP/1.1 200 OK\r\n${'X-Y: 1234567890\r\n'.repeat(5000)}`);
     });
@@ -128,7 +158,7 @@ describe('CONNECT through scripted proxies', () => {
     await expect(through(`http://127.0.0.1:${babbling.port}`, 443)).rejects.toMatchObject({
       code: 'PROXY_REFUSED',
     });
-    for (const server of [silent, dripping]) await allClosed(server.sockets);
+    for (const { server } of [silent, dripping]) await allClosed(server.sockets);
   });
 
   it("stops at once with the signal's reason, leaving no socket", async () => {
@@ -191,10 +221,11 @@ describe('the way to the origin, stage by stage (53)', () => {
     const other = await testCa();
     expect(await reasonOf('wss://portal.invalid')).toBe('dns PORTAL_UNREACHABLE');
     expect(await reasonOf(`wss://127.0.0.1:${await closedPort()}`)).toBe('tcp-refused PORTAL_UNREACHABLE');
-    await using silent = await tcpServer((socket) => void socket.resume());
-    expect(await reasonOf(`wss://127.0.0.1:${silent.port}`, { stageTimeoutMs: 100 })).toBe(
-      'tls-timeout PORTAL_UNREACHABLE',
-    );
+    const silent = await silentServer();
+    await using _silent = silent.server;
+    expect(
+      await silent.outlasting((still) => reasonOf(`wss://127.0.0.1:${silent.server.port}`, { clock: still })),
+    ).toBe('tls-timeout PORTAL_UNREACHABLE');
     await using cutting = await tcpServer((socket) => void socket.once('data', () => socket.destroy()));
     expect(await reasonOf(`wss://127.0.0.1:${cutting.port}`)).toBe('tls-cut PORTAL_UNREACHABLE');
     await using plain = await tcpServer((socket) => void socket.end('HTTP/1.1 400 Bad\r\n\r\n'));
@@ -259,10 +290,16 @@ describe('the way to the origin, stage by stage (53)', () => {
   });
 
   it("59: a proxy that says 200 and then nothing is not the portal's fault", async () => {
-    await using proxy = await connectProxy((_asked, client) => void client.write('HTTP/1.1 200 OK\r\n\r\n'));
-    expect(
-      await reasonOf('wss://portal.test', { proxy: { httpsProxy: proxy.url }, stageTimeoutMs: 100 }),
-    ).toBe('proxy-silent PROXY_TIMEOUT');
+    const still = new ManualClock();
+    const asked = Promise.withResolvers<void>();
+    await using proxy = await connectProxy((_asked, client) => {
+      client.once('data', () => asked.resolve());
+      client.write('HTTP/1.1 200 OK\r\n\r\n');
+    });
+    const silence = reasonOf('wss://portal.test', { proxy: { httpsProxy: proxy.url }, clock: still });
+    await asked.promise;
+    await still.advance(GIVE_UP_MS);
+    expect(await silence).toBe('proxy-silent PROXY_TIMEOUT');
   });
 
   it('names each failure of the proxy', async () => {

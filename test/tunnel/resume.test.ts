@@ -2,7 +2,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { type Duplex, duplexPair } from 'node:stream';
 import { describe, expect, it } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
+import { unhurriedClock } from '../support/unhurried-clock.ts';
 import { CLOSE, STREAM } from '../../src/tunnel/codes.ts';
 import { TYPE } from '../../src/tunnel/frame.ts';
 import { defaultSettings, Session } from '../../src/tunnel/session.ts';
@@ -212,7 +212,7 @@ describe('resume', () => {
   });
 
   it('#33: with the old connection still open the new one takes over, without a lost byte', async () => {
-    await using pair = await SessionPair.connected({ clock: systemClock, gatewayTarget: echo });
+    await using pair = await SessionPair.connected({ clock: unhurriedClock, gatewayTarget: echo });
     const stream = await pair.portal.open({ target: 'agent' });
     const data = randomBytes(8_000_000);
     const read = collect(stream);

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import http from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
+import { unhurriedClock } from '../support/unhurried-clock.ts';
 import { PcgError } from '../../src/base/errors.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { createReverseProxy, type ReverseProxy } from '../../src/tunnel/reverse-proxy.ts';
@@ -30,7 +30,7 @@ beforeAll(async () => {
       socket.write(reply, 'latin1');
     });
   });
-  agent = upstreamAgent({ url: new URL(`http://127.0.0.1:${target.port}`), clock: systemClock });
+  agent = upstreamAgent({ url: new URL(`http://127.0.0.1:${target.port}`), clock: unhurriedClock });
   proxied = createReverseProxy({
     route: (request) => ({
       agent,
@@ -54,8 +54,10 @@ afterAll(async () => {
   await target[Symbol.asyncDispose]();
 });
 
-beforeEach(() => {
+beforeEach(async () => {
   target.cut();
+  // a connection that is kept for later, and gone, must not be taken for the next request
+  await until(() => target.sockets.size === 0 && Object.keys(agent.freeSockets).length === 0);
   heard = [];
   reply = OK;
 });

@@ -2,12 +2,13 @@ import { createHash, randomBytes } from 'node:crypto';
 import { Duplex, duplexPair } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { describe, expect, it } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
+import { unhurriedClock } from '../support/unhurried-clock.ts';
 import { PcgError } from '../../src/base/errors.ts';
 import { STREAM } from '../../src/tunnel/codes.ts';
 import { SessionSlot } from '../../src/tunnel/session-slot.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { SessionPair } from '../support/session-pair.ts';
+import { until } from '../support/tunnel-pair.ts';
 
 /** A target that sends back what it gets. */
 const echo = async (): Promise<Duplex> => {
@@ -20,17 +21,16 @@ const sha = (data: Buffer): string => createHash('sha256').update(data).digest('
 
 describe('session', () => {
   it('carries bytes both ways and half-closes', async () => {
-    await using pair = await SessionPair.connected({ clock: systemClock, gatewayTarget: echo });
+    await using pair = await SessionPair.connected({ clock: unhurriedClock, gatewayTarget: echo });
     const stream = await pair.portal.open({ target: 'agent' });
     const data = randomBytes(3_000_000);
     stream.end(data);
     expect(sha(await buffer(stream))).toBe(sha(data));
-    expect(pair.portal.streams).toBe(0);
-    expect(pair.gateway.streams).toBe(0);
+    await until(() => pair.portal.streams === 0 && pair.gateway.streams === 0);
   });
 
   it('continues streams byte-exact after a cut', async () => {
-    await using pair = await SessionPair.connected({ clock: systemClock, gatewayTarget: echo });
+    await using pair = await SessionPair.connected({ clock: unhurriedClock, gatewayTarget: echo });
     const stream = await pair.portal.open({ target: 'agent' });
     const data = randomBytes(6_000_000);
     stream.end(data);

@@ -3,7 +3,7 @@ import { createServer as createHttps } from 'node:https';
 import type { TLSSocket } from 'node:tls';
 import { describe, expect, it } from 'vitest';
 import { request } from 'undici';
-import { systemClock } from '../../src/base/clock.ts';
+import { unhurriedClock } from '../support/unhurried-clock.ts';
 import { silentLog } from '../../src/base/log.ts';
 import { createClusterPki, issueClientCertificate, issueServerCertificate } from '../../src/kube/pki.ts';
 import { httpTarget } from '../../src/tunnel/http.ts';
@@ -13,14 +13,14 @@ import { tunnelDispatcher } from '../support/tunnel-dispatcher.ts';
 import { readAll, startGateway, startPortal } from '../support/tunnel-pair.ts';
 import { closedPort, connectProxy, httpServer, listen } from '../support/wire.ts';
 
-const clock = systemClock;
+const clock = unhurriedClock;
 const log = silentLog;
 
 /** A portal's dispatcher to `proxy` behind a gateway. */
 async function behindGateway(proxy: TargetProxy, principal?: Principal) {
   const portal = await startPortal();
   const gateway = startGateway(portal, {
-    targets: async (open: OpenOptions) => httpTarget(proxy.server, open, systemClock),
+    targets: async (open: OpenOptions) => httpTarget(proxy.server, open, unhurriedClock),
   });
   await gateway.connected();
   const dispatcher = tunnelDispatcher(portal.server.roster.tunnel('gw-1'), {
@@ -132,7 +132,7 @@ describe('kube:<cluster>', () => {
     ]) {
       // without the tunnel, whose OPEN would refuse most of these on its own
       using proxy = createKubeProxy({ target: api.target, clock, log });
-      const direct = { open: async (open: OpenOptions) => httpTarget(proxy.server, open, systemClock) };
+      const direct = { open: async (open: OpenOptions) => httpTarget(proxy.server, open, unhurriedClock) };
       const dispatcher = tunnelDispatcher(direct, { target: 'kube:x', ...(principal ? { principal } : {}) });
       const answer = await request('https://kubernetes/api', { dispatcher });
       expect(answer.statusCode).toBe(403);
@@ -152,7 +152,7 @@ describe('kube:<cluster>', () => {
     using proxy = createKubeProxy({ target: api.target, clock, log });
     for (const protocol of ['websocket', 'SPDY/3.1'])
       for (const verb of ['exec', 'attach', 'portforward']) {
-        const stream = httpTarget(proxy.server, { target: 'kube:x' }, systemClock);
+        const stream = httpTarget(proxy.server, { target: 'kube:x' }, unhurriedClock);
         stream.write(
           `GET /api/v1/namespaces/a/pods/b/${verb}?command=sh HTTP/1.1\r\nHost: x\r\nImpersonate-User: root\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`,
         );

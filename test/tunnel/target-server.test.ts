@@ -103,13 +103,16 @@ describe('a server of a target', () => {
 
   it('IDLE_TIMEOUT is what the portal hears', async () => {
     const server = createTargetServer((_request, response) => response.end('hello'));
+    const clock = new ManualClock();
     await using portal = await startPortal();
     await using gateway = startGateway(portal, {
-      targets: async (open) => httpTarget(server, open, systemClock, 150),
+      targets: async (open) => httpTarget(server, open, clock),
     });
     await gateway.connected();
     const stream = await portal.server.roster.tunnel('gw-1').open(OPEN);
-    expect(await errorOf(stream)).toMatchObject(IDLE);
+    const ended = errorOf(stream);
+    await clock.advance(6 * 60_000);
+    expect(await ended).toMatchObject(IDLE);
     expect(portal.server.roster.get('gw-1')?.attached).toBe(true);
   });
 
