@@ -9,6 +9,10 @@ import { pause, serve } from './rpc.ts';
 
 const CHUNK = Buffer.alloc(64 * 1024, 0x5a);
 const REQUEST_BYTES = 64;
+/** What is taken for no answer where answers are measured. */
+const NO_ANSWER_MS = 10_000;
+/** Only ends a hang, where it does not matter how long the answer takes. */
+const HANG_MS = 60_000;
 
 let received = 0;
 const open = new Set<Socket>();
@@ -55,8 +59,8 @@ const dial = (port: number): Promise<Socket> =>
     socket.once('error', reject);
   });
 
-/** One request; milliseconds. Rejects when the connection dies or 10 s pass. */
-function request(socket: Socket, prefix = ''): Promise<number> {
+/** One request; milliseconds. Rejects when the connection dies or `withinMs` pass. */
+function request(socket: Socket, prefix = '', withinMs = NO_ANSWER_MS): Promise<number> {
   const started = performance.now();
   return new Promise((resolve, reject) => {
     let left = REQUEST_BYTES;
@@ -71,7 +75,7 @@ function request(socket: Socket, prefix = ''): Promise<number> {
       left -= bytes.length;
       if (left <= 0) done();
     };
-    const timer = setTimeout(() => done(new Error('no answer')), 10_000);
+    const timer = setTimeout(() => done(new Error('no answer')), withinMs);
     socket.on('data', onData).on('close', onClose);
     if (socket.destroyed) return onClose();
     socket.write(Buffer.from(prefix + 'x'.repeat(REQUEST_BYTES)));
@@ -152,15 +156,15 @@ serve({
   idle: async ({ port, n }: { port: number; n: number }) => {
     for (let done = 0; done < n; done += 50) {
       const some = await Promise.all(Array.from({ length: Math.min(50, n - done) }, () => dial(port)));
-      await Promise.all(some.map((socket) => request(socket, 'E')));
+      await Promise.all(some.map((socket) => request(socket, 'E', HANG_MS)));
       echoing.push(...some.map((socket) => ({ socket, whole: true })));
     }
   },
-  /** Share of the staying connections that still answer. */
-  alive: async () => {
+  /** Share of the staying connections that still answer, within `withinMs`. */
+  alive: async ({ withinMs }: { withinMs?: number }) => {
     const answers = await Promise.all(
       echoing.map(({ socket }) =>
-        request(socket).then(
+        request(socket, '', withinMs).then(
           () => 1,
           () => 0,
         ),

@@ -12,6 +12,9 @@ type Handler = (command: never) => unknown;
  */
 export const OWN_SESSION = { detached: true } as const;
 
+/** Only ends a hang: a busy machine starts no process in a second. */
+const ANSWER_MS = 120_000;
+
 export class Worker implements AsyncDisposable {
   readonly #child: ChildProcess;
   readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>();
@@ -47,7 +50,7 @@ export class Worker implements AsyncDisposable {
   }
 
   /** Rejects when the worker dies or does not answer. */
-  async ask<T = void>(command: Command, timeoutMs = 30_000): Promise<T> {
+  async ask<T = void>(command: Command, timeoutMs = ANSWER_MS): Promise<T> {
     const id = (this.#next += 1);
     const waiting = Promise.withResolvers<unknown>();
     this.#waiting.set(id, waiting);

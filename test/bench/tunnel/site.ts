@@ -37,7 +37,8 @@ export interface Path {
   };
 }
 
-const READY_MS = 15_000;
+/** Only ends a hang. */
+const READY_MS = 120_000;
 
 export class Site implements AsyncDisposable {
   readonly #stack = new AsyncDisposableStack();
