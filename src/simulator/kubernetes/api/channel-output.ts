@@ -1,3 +1,4 @@
+/** Output of commands over WebSocket channels, as a kubelet sends it. */
 import type { WebSocket } from 'ws';
 
 /** The kubelet copies what a command prints in pieces of this size. */

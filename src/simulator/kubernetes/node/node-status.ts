@@ -1,3 +1,4 @@
+/** What a kubelet says about its own node. */
 import type { Json } from '../api/json.ts';
 import type { KubeletOptions } from './kubelet.ts';
 
