@@ -31,8 +31,6 @@ export const gateways = signal<Gateway[] | undefined>(undefined);
 export const accounts = signal<CloudAccount[] | undefined>(undefined);
 export const profiles = signal<Profile[] | undefined>(undefined);
 export const codes = signal<ReadonlyMap<string, PairingCode>>(new Map());
-/** How often the stream has told of each object, by its id. */
-const told = new Map<string, number>();
 /** Events of the cluster that is open, oldest first. */
 export const clusterEvents = signal<FeedEvent[]>([]);
 export const openCluster = signal<Cluster | undefined>(undefined);
@@ -66,24 +64,40 @@ type List<T> = { items: T[] };
 /** After a refused stream or an unanswered question. */
 const RETRY_MS = 3000;
 
-function tell(id: string): void {
-  told.set(id, (told.get(id) ?? 0) + 1);
+/** What the streams have told since lists were asked for, by its id: newer than the answer. */
+interface Told {
+  /** Also those that were deleted. */
+  readonly clusters: Map<string, Cluster>;
+  /** undefined: gone. */
+  readonly gateways: Map<string, Gateway | undefined>;
+}
+/** Of each question for lists that is under way. */
+const tellings = new Set<Told>();
+
+async function askLists<T>(ask: () => Promise<T>): Promise<{ answer: T; told: Told }> {
+  const told: Told = { clusters: new Map(), gateways: new Map() };
+  tellings.add(told);
+  try {
+    return { answer: await ask(), told };
+  } finally {
+    tellings.delete(told);
+  }
 }
 
-/** True for what the stream has told of since this was called: an answer to a question of then may be older. */
-function sinceNow(): (item: { id: string }) => boolean {
-  const then = new Map(told);
-  return ({ id }) => told.get(id) !== then.get(id);
-}
+/** How often its own stream has told of the cluster that is open; the one of the lists begins and lags by itself. */
+let timesTold = 0;
 
-/** Shows the answer to a question about the cluster that is open, unless the stream has told something newer meanwhile. */
+/**
+ * Shows the answer to a question about the cluster that is open, unless its stream has told something newer meanwhile or
+ * another cluster is open by now.
+ */
 export async function show(answer: Promise<Cluster>): Promise<Cluster> {
-  const isTold = sinceNow();
+  const before = timesTold;
   const cluster = await answer;
   const shown = openCluster.value;
+  if (shown?.id !== cluster.id) return cluster;
   // A newer generation than what was told is the answer's own doing; the stream will tell of it as well.
-  if (shown?.id !== cluster.id || !isTold(cluster) || cluster.generation > shown.generation)
-    openCluster.value = cluster;
+  if (timesTold === before || cluster.generation > shown.generation) openCluster.value = cluster;
   return cluster;
 }
 
@@ -112,21 +126,24 @@ whenSignedOut(() => {
 });
 
 export async function loadLists(): Promise<void> {
-  const isTold = sinceNow();
-  const [clusterList, gatewayList, accountList, profileList] = await Promise.all([
-    api<List<Cluster>>('GET', '/clusters'),
-    api<List<Gateway>>('GET', '/gateways'),
-    api<List<CloudAccount>>('GET', '/cloud-accounts'),
-    api<List<Profile>>('GET', '/profiles'),
-  ]);
-  clusters.value = newest(clusterList.items, clusters.value, isTold);
-  gateways.value = newest(gatewayList.items, gateways.value, isTold);
+  const { answer, told } = await askLists(() =>
+    Promise.all([
+      api<List<Cluster>>('GET', '/clusters'),
+      api<List<Gateway>>('GET', '/gateways'),
+      api<List<CloudAccount>>('GET', '/cloud-accounts'),
+      api<List<Profile>>('GET', '/profiles'),
+    ]),
+  );
+  const [clusterList, gatewayList, accountList, profileList] = answer;
+  clusters.value = newest(clusterList.items, told.clusters).filter((cluster) => !isDeleted(cluster));
+  gateways.value = newest(gatewayList.items, told.gateways);
   accounts.value = accountList.items;
   profiles.value = profileList.items;
 }
 
 export async function loadDeleted(): Promise<void> {
-  deletedClusters.value = (await api<List<Cluster>>('GET', '/clusters?deleted=72h')).items;
+  const { answer, told } = await askLists(() => api<List<Cluster>>('GET', '/clusters?deleted=72h'));
+  deletedClusters.value = newest(answer.items, told.clusters).filter(isDeleted);
 }
 
 /** Follows everything, or one cluster in detail. Call the result to stop. */
@@ -152,12 +169,12 @@ export function follow(clusterId: string | undefined): () => void {
       if (clusterId !== undefined) clusterEvents.value = [...clusterEvents.value, event];
     });
     on<Cluster>('cluster', (cluster) => {
-      tell(cluster.id);
-      if (clusterId !== undefined) openCluster.value = cluster;
-      else applyCluster(cluster);
+      if (clusterId === undefined) return applyCluster(cluster);
+      timesTold += 1;
+      openCluster.value = cluster;
     });
     on<Gateway>('gateway', (gateway) => {
-      tell(gateway.id);
+      for (const told of tellings) told.gateways.set(gateway.id, gateway);
       gateways.value = replace(gateways.value, gateway);
     });
     on<PairingCode>('pairing-code', (code) => {
@@ -165,8 +182,9 @@ export function follow(clusterId: string | undefined): () => void {
     });
     on('account', () => void loadAccounts());
     on<{ kind: string; id: string }>('gone', ({ kind, id }) => {
-      tell(id);
-      if (kind === 'gateway') gateways.value = gateways.value?.filter((gateway) => gateway.id !== id);
+      if (kind !== 'gateway') return;
+      for (const told of tellings) told.gateways.set(id, undefined);
+      gateways.value = gateways.value?.filter((gateway) => gateway.id !== id);
     });
     on('reset', () => void refresh(clusterId));
     source.addEventListener('error', () => {
@@ -204,8 +222,11 @@ async function loadAccounts(): Promise<void> {
   accounts.value = (await api<List<CloudAccount>>('GET', '/cloud-accounts')).items;
 }
 
+const isDeleted = (cluster: Cluster): boolean => cluster.deletedAt !== undefined;
+
 function applyCluster(cluster: Cluster): void {
-  if (cluster.deletedAt === undefined) {
+  for (const told of tellings) told.clusters.set(cluster.id, cluster);
+  if (!isDeleted(cluster)) {
     clusters.value = replace(clusters.value, cluster);
     return;
   }
@@ -213,15 +234,13 @@ function applyCluster(cluster: Cluster): void {
   if (deletedClusters.value) deletedClusters.value = replace(deletedClusters.value, cluster);
 }
 
-/** The items of an answer, but of those that the stream told of since the question what it told. */
+/** The items of an answer; of those that were told of since the question what was told, and those that came since. */
 function newest<T extends { id: string }>(
-  answer: T[],
-  known: T[] | undefined,
-  isTold: (item: T) => boolean,
+  answer: readonly T[],
+  told: ReadonlyMap<string, T | undefined>,
 ): T[] {
-  const fresh = known?.filter(isTold) ?? [];
-  const kept = answer.flatMap((item) => (isTold(item) ? fresh.filter(({ id }) => id === item.id) : [item]));
-  return [...kept, ...fresh.filter(({ id }) => !answer.some((item) => item.id === id))];
+  const items = new Map<string, T | undefined>([...answer.map((item) => [item.id, item] as const), ...told]);
+  return [...items.values()].filter((item) => item !== undefined);
 }
 
 function replace<T extends { id: string }>(list: T[] | undefined, item: T): T[] | undefined {

@@ -38,7 +38,7 @@ export function ClusterPage({ id }: { id: string }) {
         stop = follow(id);
       })
       .catch((error: unknown) => {
-        problem.value = asProblem(error);
+        if (!left) problem.value = asProblem(error);
       });
     return () => {
       left = true;
