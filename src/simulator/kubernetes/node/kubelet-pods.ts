@@ -39,8 +39,9 @@ export class KubeletPods {
       }
   }
 
-  /** A pod of this node appeared or changed. */
+  /** A pod of this node appeared or changed. Nothing happens on a machine that has stopped. */
   observe(pod: KubeObject): void {
+    if (!this.#kubelet.alive) return;
     const uid = pod.metadata.uid ?? '';
     if (pod.metadata.deletionTimestamp) {
       const key = `${uid}${STOP}`;

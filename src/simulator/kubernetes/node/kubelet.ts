@@ -179,7 +179,7 @@ export class Kubelet {
 
   /** A pod of this node appeared or changed. */
   observe(pod: KubeObject): void {
-    if (this.alive) this.#pods.observe(pod);
+    this.#pods.observe(pod);
   }
 
   /** A pod of this node is gone. */
