@@ -210,6 +210,17 @@ describe('kube-vip on simulated machines', () => {
       }),
     ],
     [
+      'it may try again without a pause',
+      async () => ({
+        files: {
+          '/etc/kubernetes/manifests/kube-vip.yaml': kubeVipManifest(VIP, (pod) => {
+            const { env } = pod.spec.containers[0];
+            for (const entry of env) if (entry.name === 'vip_retryperiod') entry.value = '0';
+          }),
+        },
+      }),
+    ],
+    [
       'its address is on another segment',
       async () => ({ files: { '/etc/kubernetes/manifests/kube-vip.yaml': kubeVipManifest('10.99.0.200') } }),
     ],

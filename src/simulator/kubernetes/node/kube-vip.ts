@@ -16,6 +16,7 @@ export const KUBE_VIP_MANIFEST = '/etc/kubernetes/manifests/kube-vip.yaml';
 const KUBECONFIG_IN_POD = '/etc/kubernetes/admin.conf';
 /** Elections are not simulated faster than this, or many clusters would do nothing else (real milliseconds). */
 const MIN_PERIOD_MS = 50;
+const RETRY_JITTER = 1.2;
 
 export interface KubeVipSettings {
   readonly address: string;
@@ -52,6 +53,14 @@ export function readKubeVip(files: ReadonlyMap<string, NodeFile>, control: Contr
   const address = env.get('address') ?? env.get('vip_address') ?? '';
   if (!/^\d+\.\d+\.\d+\.\d+$/.test(address)) throw new Error(`"${address}" is no address`);
   const seconds = (name: string, fallback: number) => Number(env.get(name) ?? fallback) * 1000;
+  const leaseMs = seconds('vip_leaseduration', 5);
+  const renewMs = seconds('vip_renewdeadline', 3);
+  const retryMs = seconds('vip_retryperiod', 1);
+  // client-go refuses any other times of an election.
+  if (!(retryMs > 0 && renewMs > RETRY_JITTER * retryMs && leaseMs > renewMs))
+    throw new Error(
+      `no election with a lease of ${leaseMs} ms, ${renewMs} to renew it and ${retryMs} to retry`,
+    );
   const mount = (container.volumeMounts ?? []).find((item: Json) => item.mountPath === KUBECONFIG_IN_POD);
   const volume = (manifest.spec.volumes ?? []).find((item: Json) => item.name === mount?.name);
   const path: string | undefined = volume?.hostPath?.path;
@@ -62,9 +71,9 @@ export function readKubeVip(files: ReadonlyMap<string, NodeFile>, control: Contr
     port: Number(env.get('port') ?? control.port),
     leaseName: env.get('vip_leasename') ?? 'plndr-cp-lock',
     namespace: env.get('cp_namespace') ?? 'kube-system',
-    leaseMs: seconds('vip_leaseduration', 5),
-    renewMs: seconds('vip_renewdeadline', 3),
-    retryMs: seconds('vip_retryperiod', 1),
+    leaseMs,
+    renewMs,
+    retryMs,
     ...readKubeconfig(kubeconfig.content, manifest.spec?.hostAliases ?? [], control),
   };
 }
