@@ -198,6 +198,7 @@ export class DayTwo {
     // The portal decides: a look before might be too old by the time that it is asked.
     await end(how).catch(async (error: unknown) => {
       if (how === 'delete' || !(error instanceof PcgError && error.code === 'CONFLICT')) throw error;
+      if (!(await this.cluster(cluster.id)).provisioned) throw error;
       await end('delete');
     });
     await this.until(

@@ -4,13 +4,13 @@ import type { Duplex } from 'node:stream';
 import { createServer as createTlsServer } from 'node:tls';
 import { inspect } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import type { Clock } from '../../src/base/clock.ts';
+import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { unhurriedClock } from '../support/unhurried-clock.ts';
 import { describeError, PcgError, toProblem } from '../../src/base/errors.ts';
 import { connectOrigin } from '../../src/tunnel/connect-origin.ts';
 import { connectThroughProxy } from '../../src/tunnel/proxy-connect.ts';
 import { parseProxyUrl } from '../../src/tunnel/proxy-env.ts';
-import { GIVE_UP_MS } from '../support/eventually.ts';
+import { eventually, GIVE_UP_MS } from '../support/eventually.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { describeWith } from '../support/needs.ts';
 import { startSquid, startTinyproxy } from '../support/real-proxies.ts';
@@ -25,6 +25,9 @@ import {
 } from '../support/wire.ts';
 
 const clock = unhurriedClock;
+const DRIP_MS = 10;
+/** Less than any deadline. */
+const STEP_MS = 5_000;
 
 function through(
   proxyUrl: string,
@@ -43,13 +46,22 @@ async function silentServer(serve: (socket: Socket) => void = () => {}) {
   });
   return {
     server,
-    /** Runs `attempt` on a clock that stands still until its first words have come, and then passes every deadline. */
+    /**
+     * Runs `attempt` on a clock that stands still until its first words have come, and then passes every deadline: in steps,
+     * between which the server says more.
+     */
     async outlasting<T>(attempt: (still: Clock) => Promise<T>): Promise<T> {
       const still = new ManualClock();
       const outcome = attempt(still);
-      outcome.catch(() => {});
+      let ended = false;
+      const end = (): void => void (ended = true);
+      outcome.then(end, end);
       await asked.promise;
-      await still.advance(GIVE_UP_MS);
+      for (let passed = 0; passed < GIVE_UP_MS; passed += STEP_MS) {
+        await still.advance(STEP_MS);
+        await systemClock.sleep(2 * DRIP_MS);
+      }
+      await eventually(() => ended);
       return await outcome;
     },
   };
@@ -135,7 +147,7 @@ describe('CONNECT through scripted proxies', () => {
     });
     const dripping = await silentServer((socket) => {
       socket.write('HTTP/1.1 200 OK\r\nX: ');
-      const drip = setInterval(() => socket.write('x'), 10);
+      const drip = setInterval(() => socket.write('x'), DRIP_MS);
       socket.on('close', () => clearInterval(drip));
     });
     await using _dripping = dripping.server;
