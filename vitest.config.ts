@@ -8,8 +8,8 @@ const NODE_COMPILE_CACHE = fileURLToPath(new URL('node_modules/.cache/pcg-tests'
 process.env['NODE_COMPILE_CACHE'] = NODE_COMPILE_CACHE;
 
 /**
- * Time-outs only end a hang; no test has one of its own, and what a test waits for gives up long before. A machine that is
- * several times slower than the one on which a test was written must not reach them.
+ * Time-outs only end a hang; only the longest runs have their own, and what a test waits for gives up before. A machine
+ * that is several times slower than the one on which a test was written must not reach them.
  */
 const shared = {
   pool: 'forks',

@@ -50,6 +50,8 @@ export function maasCaller(maasUrl: string, apiKey: string, now: () => number = 
 
 /** Most steps that a call may need before the test gives up on it. */
 const MAX_STEPS = 5_000;
+/** How long a request may take to MAAS, or an answer from it, in real time. Only ends a hang. */
+const HANGS_MS = 240_000;
 
 interface OwnTime {
   readonly clock: ManualClock;
@@ -61,7 +63,11 @@ export async function sideBySide<T>(site: OwnTime, works: readonly Promise<T>[],
   let answered = 0;
   const count = (): void => void (answered += 1);
   for (const work of works) work.then(count, count);
-  while (answered + site.simulator.stats().inFlight < works.length) await site.clock.settle();
+  const end = performance.now() + HANGS_MS;
+  while (answered + site.simulator.stats().inFlight < works.length) {
+    if (performance.now() > end) throw new Error(`not all of ${works.length} requests have come to MAAS`);
+    await site.clock.settle();
+  }
   return await passUntilDone(site, Promise.all(works), stepMs);
 }
 
@@ -79,11 +85,16 @@ export async function passUntilDone<T>(
     state.done = true;
   });
   settled.catch(() => {});
+  let end = performance.now() + HANGS_MS;
   for (let step = 0; step < MAX_STEPS && !state.done; ) {
     await clock.settle();
-    if (simulator.stats().inFlight === 0) continue;
+    if (simulator.stats().inFlight === 0) {
+      if (performance.now() > end) throw new Error('the call did not end, and MAAS has no request of it');
+      continue;
+    }
     await clock.advance(stepMs);
     step += 1;
+    end = performance.now() + HANGS_MS;
   }
   if (!state.done) throw new Error('the call did not end however much time passed');
   return settled;

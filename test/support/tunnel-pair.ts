@@ -327,9 +327,16 @@ export const echoTargets: TargetHandler = async ({ target }) => {
   return new PassThrough();
 };
 
-/** Polls a condition that other code brings about; fails by the test's own timeout. */
+/** Only ends a hang, before the test's own timeout does, which does not say what it waited for. */
+const HANGS_MS = 600_000;
+
+/** Polls a condition that other code brings about; `eventually` for those that answer later. */
 export async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise<void>((resolve) => void setTimeout(resolve, 5));
+  const end = performance.now() + HANGS_MS;
+  while (!condition()) {
+    if (performance.now() > end) throw new Error(`never became true: ${condition.toString()}`);
+    await new Promise<void>((resolve) => void setTimeout(resolve, 5));
+  }
 }
 
 export async function readAll(stream: Duplex): Promise<Buffer> {

@@ -70,7 +70,9 @@ const lane = (): void => {
       await site.client.ask({ op: 'idle', port: site.frontPort, n: STREAMS });
       for (const kind of ['S', 'D']) await site.client.ask({ op: 'bulk', port: site.frontPort, kind, n: 1 });
       // full: what comes this way is more than what a path keeps before it is
-      while ((await site.client.ask<number>({ op: 'count' })) < 2 * RATE_MBIT * 125_000) await wait(100);
+      await expect
+        .poll(() => site.client.ask<number>({ op: 'count' }))
+        .toBeGreaterThanOrEqual(2 * RATE_MBIT * 125_000);
       const { p50Bytes } = await site.client.ask<{ p50Bytes: number }>(
         { op: 'small', port: site.frontPort, n: 20, everyMs: 50 },
         60_000,
