@@ -289,7 +289,7 @@ export class Site implements AsyncDisposable {
       HOME,
       PCG_STATE_DIR: join(this.directory, 'agent'),
       PCG_LISTEN: '127.0.0.1:0',
-      PCG_SIMULATED_SPEED: String(this.#speed / PATIENCE),
+      PCG_SIMULATED_SPEED: String(Math.max(1, Math.round(this.#speed / PATIENCE))),
       PCG_POLL_ACTIVE_MS: '100',
       PCG_POLL_IDLE_MS: '500',
     };
