@@ -1,4 +1,4 @@
-/** A clock with shorter waits: an hour of pauses and deadlines passes in an hour divided by `factor`; below 1 with longer ones. */
+/** A clock with shorter waits: an hour of pauses and deadlines passes in an hour divided by `factor`. */
 import { type Clock, systemClock } from '../../src/base/clock.ts';
 
 export function hurriedClock(factor: number, clock: Clock = systemClock): Clock {
