@@ -55,15 +55,15 @@ it('time stands while bytes are between two sockets, not while their reader does
   far.reading = true;
   leap();
   await expect.poll(() => leapt).toBe(3);
-  // The quickest of some leaps: a file that somebody else reads holds up one of them.
-  const taken: number[] = [];
-  for (let nth = 4; nth < 14; nth += 1) {
+  // The most of some goes: a file that somebody else reads may hold up one of them.
+  const leaps: number[] = [];
+  for (let go = 0; go < 10; go += 1) {
+    const before = leapt;
     leap();
-    let count = 0;
-    for (; leapt < nth; count += 1) await turns(1);
-    taken.push(count);
+    await turns(100);
+    leaps.push(leapt - before);
   }
-  expect(Math.min(...taken)).toBeLessThan(100);
+  expect(Math.max(...leaps)).toBeGreaterThan(0);
 });
 
 it('what two real sockets say to each other takes no time', async () => {
