@@ -12,7 +12,7 @@ import { createEtcdClient, type EtcdClient, type EtcdMember } from '../../src/ku
 import { parseFault } from '../../src/simulator/maas/faults.ts';
 import { COLLECTIONS } from '../../src/store/records.ts';
 import { document as wanted } from '../support/engine.ts';
-import { createEtcdNodes, type EtcdNode } from '../support/etcd.ts';
+import { createEtcdNodes, type EtcdNode, patiently } from '../support/etcd.ts';
 import { leaks, NO_LEAKS, siteBreaches } from '../support/invariants.ts';
 import { describeWith } from '../support/needs.ts';
 import { clusterSpec } from '../support/node-input.ts';
@@ -79,18 +79,6 @@ function leaving(
     };
   };
   return { step, off, host: host ?? '' };
-}
-
-/** etcd takes no change of its membership within 5 s of a new connection between members. */
-async function patiently<T>(change: () => Promise<T>): Promise<T> {
-  for (let attempt = 0; ; attempt += 1) {
-    try {
-      return await change();
-    } catch (error) {
-      if (attempt > 600) throw error;
-    }
-    await systemClock.sleep(100);
-  }
 }
 
 async function until(client: () => EtcdClient, test: (members: readonly EtcdMember[]) => boolean) {

@@ -9,7 +9,7 @@ import { DEFAULT_TIMINGS } from '../../src/cluster/timings.ts';
 import { createEtcdClient, type EtcdClient, type EtcdMemberHealth } from '../../src/kube/etcd.ts';
 import { COLLECTIONS } from '../../src/store/records.ts';
 import { document as wanted, EngineHarness } from '../support/engine.ts';
-import { createEtcdNodes, type EtcdNode } from '../support/etcd.ts';
+import { createEtcdNodes, type EtcdNode, patiently } from '../support/etcd.ts';
 import { FakeSite } from '../support/fake-site.ts';
 import { leaks, NO_LEAKS, siteBreaches } from '../support/invariants.ts';
 import { describeWith } from '../support/needs.ts';
@@ -159,18 +159,6 @@ async function until(client: () => EtcdClient, test: (members: EtcdMemberHealth[
     await systemClock.sleep(100);
   }
   return expect.fail(`etcd did not get there: ${JSON.stringify(last)}`);
-}
-
-/** etcd takes no change of its membership within 5 s of a new connection between members. */
-async function patiently<T>(change: () => Promise<T>): Promise<T> {
-  for (let attempt = 0; ; attempt += 1) {
-    try {
-      return await change();
-    } catch (error) {
-      if (attempt > 600) throw error;
-    }
-    await systemClock.sleep(100);
-  }
 }
 
 async function three(cluster: Awaited<ReturnType<typeof createEtcdNodes>>) {

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { systemClock } from '../../src/base/clock.ts';
 import { issueClientCertificate, issueServerCertificate } from '../../src/kube/pki.ts';
 import type { TlsIdentity } from '../../src/kube/dispatcher.ts';
 import { findProgram } from './needs.ts';
@@ -142,4 +143,16 @@ export async function createEtcdNodes(): Promise<EtcdNodes> {
       rmSync(directory, { recursive: true, force: true });
     },
   };
+}
+
+/** Until etcd takes it: it takes no change of its membership within 5 s of a new connection between members. */
+export async function patiently<T>(change: () => Promise<T>): Promise<T> {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      return await change();
+    } catch (error) {
+      if (attempt > 600) throw error;
+    }
+    await systemClock.sleep(100);
+  }
 }
